@@ -1,0 +1,1 @@
+"""The words on the wire: what Kubernetes objects say, and the port they go through."""

@@ -1,0 +1,1 @@
+"""The shell around the steps: watch, decide, carry out."""

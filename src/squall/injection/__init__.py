@@ -1,0 +1,1 @@
+"""What a fault kind promises, how kinds are found, and the laws they are held to."""

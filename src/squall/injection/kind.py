@@ -1,0 +1,78 @@
+"""A fault kind, seen from outside its room."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from squall.api.cluster import Resource
+from squall.api.wire import Fault, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One selected target as the others of its experiment see it."""
+
+    id: str
+    """Record id."""
+    addresses: tuple[str, ...] = ()
+    """Every address of its pod, IPv4 and IPv6."""
+
+
+Peers = Mapping[str, Sequence[Peer]]
+"""Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultKind:
+    """What a room tells the rest of the house; all else in it is private.
+
+    `share`, `selectors`, `one_shot` and `per_container` are pure and live in the room's `model.py`;
+    injector, striker and probe are `module:Class` strings, so that only the agent imports them.
+    """
+
+    resource: Resource
+    """Its kind on the wire, such as NetworkChaos in `chaos-mesh.org/v1alpha1`."""
+
+    spec: type[Wire]
+    """What its `spec` may say; validates and gives the CRD's schema."""
+
+    fault: type[Fault]
+    """What one target is told; sent to the agent inside a NodeFault."""
+
+    share: Callable[[Any, str, Peers], Fault | None]
+    """(spec, selector key, peers) -> what targets selected by that key get; None: nothing."""
+
+    needs: tuple[str, ...] = ()
+    """What the host must have, such as `network:partition`; `squall doctor` reports by it."""
+
+    injector: str = ""
+    """`module:Class`, constructed with a `World`; empty when no action of the kind is a state."""
+
+    striker: str = ""
+    """`module:Class`, constructed with a `World`; empty when no action is one-shot."""
+
+    probe: str = ""
+    """`module:Class`, constructed with a `World`."""
+
+    one_shot: Callable[[Any], bool] = lambda _: False
+    """(spec) -> True where the action cannot be undone and goes to the striker."""
+
+    per_container: Callable[[Any], bool] = lambda _: False
+    """(spec) -> True where records are `namespace/pod/container`, else `namespace/pod`."""
+
+    columns: tuple[tuple[str, str], ...] = ()
+    """Printer columns of upstream: (name, JSON path of a string)."""
+
+
+def load(path: str) -> Any:  # noqa: ANN401  (each room has its own types)
+    """Import `module:Class` and return the class.
+
+    Raises:
+        ImportError: no such module or class.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except AttributeError as missing:
+        raise ImportError(f"{path}: {missing}") from missing

@@ -1,0 +1,1 @@
+"""The Kubernetes API, by HTTP or embedded in this process."""

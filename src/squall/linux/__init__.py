@@ -1,0 +1,1 @@
+"""The Linux kernel behind the ports of injection.world."""

@@ -1,0 +1,1 @@
+"""The agent: what happens on one node."""

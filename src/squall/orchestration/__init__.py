@@ -1,0 +1,1 @@
+"""Steps: pure functions from facts and a moment to a decision."""

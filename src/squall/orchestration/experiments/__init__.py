@@ -1,0 +1,1 @@
+"""One experiment: which targets, in which phase, until when."""
