@@ -1,0 +1,208 @@
+"""A Kubernetes API in memory, for tests of whoever talks through the port `Cluster`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import deepcopy
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+from squall.api.cluster import (
+    AlreadyExists,
+    Change,
+    Conflict,
+    Event,
+    NotFound,
+    Object,
+    Resource,
+    Unreachable,
+)
+
+_Key = tuple[Resource, str, str]
+
+
+class FakeCluster:
+    """Holds objects by resource, namespace and name.
+
+    `down` makes every call fail as an API server that does not answer; `calls` lists what was
+    asked, for tests that count requests; `on_call` runs before each call and may raise, which is
+    how a test kills the caller at any of them.
+    """
+
+    def __init__(self, now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> None:
+        self.objects: dict[_Key, Object] = {}
+        self.calls: list[tuple[str, str, str]] = []
+        self.down = False
+        self.now = now
+        self._versions, self._uids = count(1), count(1)
+        self._watchers: list[tuple[Resource, str | None, str, asyncio.Queue[Event]]] = []
+
+    def on_call(self, verb: str, resource: Resource, name: str) -> None:
+        """Notice a call; replace it in a test that wants to interfere."""
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        """Read one object."""
+        self._called("get", resource, name)
+        return deepcopy(self._found(resource, namespace, name))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+    ) -> list[Object]:
+        """Read what matches; selectors are conjunctions of `key=value`."""
+        self._called("list", resource, "")
+        return [deepcopy(o) for o in self._all(resource, namespace, fields) if _has(o, labels)]
+
+    async def watch(
+        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+    ) -> AsyncIterator[Event]:
+        """Follow objects; never breaks, and is silent while `down`."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        watcher = (resource, namespace, fields, queue)
+        self._watchers.append(watcher)
+        try:
+            for obj in self._all(resource, namespace, fields):
+                yield Event(Change.ADDED, deepcopy(obj))
+            yield Event(Change.SYNCED, {})
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.remove(watcher)
+
+    async def create(self, resource: Resource, obj: Object) -> Object:
+        """Store a new object; gives it a uid, a version and a generation."""
+        obj = deepcopy(obj)
+        meta = obj["metadata"]
+        self._called("create", resource, meta.get("name", ""))
+        if "name" not in meta:
+            meta["name"] = f"{meta['generateName']}{next(self._uids):05x}"
+        key = (resource, meta.get("namespace") or "", meta["name"])
+        if key in self.objects:
+            message = f'{resource.plural} "{meta["name"]}" already exists'
+            raise AlreadyExists(409, "AlreadyExists", message)
+        number = next(self._uids)
+        meta |= {
+            "uid": f"{number:08x}-0000-4000-8000-{number:012x}",
+            "creationTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "generation": 1,
+        }
+        obj |= {"apiVersion": resource.api_version, "kind": resource.kind}
+        return self._store(key, obj, Change.ADDED)
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        subresource: str = "",
+    ) -> Object:
+        """Merge-patch; a patch that changes nothing keeps the version."""
+        self._called("patch", resource, name)
+        old = self._found(resource, namespace, name)
+        wanted = patch.get("metadata", {}).get("resourceVersion")
+        if wanted is not None and wanted != old["metadata"]["resourceVersion"]:
+            message = f'{resource.plural} "{name}": the object has been modified'
+            raise Conflict(409, "Conflict", message)
+        part = {"status": patch.get("status")} if subresource == "status" else dict(patch)
+        if subresource != "status" and resource.group:
+            part.pop("status", None)
+        new = merged(old, part)
+        if new == old:
+            return deepcopy(old)
+        if new.get("spec") != old.get("spec"):
+            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        key = (resource, namespace or "", name)
+        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
+            return self._store(key, new, Change.DELETED)
+        return self._store(key, new, Change.MODIFIED)
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Delete, or mark as being deleted while finalizers hold it."""
+        self._called("delete", resource, name)
+        old = self._found(resource, namespace, name)
+        if uid and uid != old["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", f'{resource.plural} "{name}": uid does not match')
+        key = (resource, namespace or "", name)
+        if not old["metadata"].get("finalizers"):
+            self._store(key, deepcopy(old), Change.DELETED)
+        elif "deletionTimestamp" not in old["metadata"]:
+            new = deepcopy(old)
+            new["metadata"]["deletionTimestamp"] = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            self._store(key, new, Change.MODIFIED)
+
+    def _called(self, verb: str, resource: Resource, name: str) -> None:
+        self.calls.append((verb, resource.kind, name))
+        self.on_call(verb, resource, name)
+        if self.down:
+            raise Unreachable(0, "Unreachable", "the API does not answer; is it running?")
+
+    def _found(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        try:
+            return self.objects[resource, namespace or "", name]
+        except KeyError:
+            message = f'{resource.plural} "{name}" not found'
+            raise NotFound(404, "NotFound", message) from None
+
+    def _all(self, resource: Resource, namespace: str | None, fields: str) -> Sequence[Object]:
+        return [
+            obj
+            for (kind, where, _), obj in sorted(self.objects.items(), key=lambda i: i[0][1:])
+            if kind == resource and namespace in (None, where) and _is(obj, fields)
+        ]
+
+    def _store(self, key: _Key, obj: Object, change: Change) -> Object:
+        obj["metadata"]["resourceVersion"] = str(next(self._versions))
+        if change is Change.DELETED:
+            del self.objects[key]
+        else:
+            self.objects[key] = obj
+        for resource, namespace, fields, queue in self._watchers:
+            if resource == key[0] and namespace in (None, key[1]) and _is(obj, fields):
+                queue.put_nowait(Event(change, deepcopy(obj)))
+        return deepcopy(obj)
+
+
+def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Apply a JSON merge patch and return a new value (RFC 7386)."""
+    if not isinstance(patch, Mapping):
+        return deepcopy(patch)
+    result = deepcopy(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def _has(obj: Object, labels: str) -> bool:
+    found = obj["metadata"].get("labels") or {}
+    return all(found.get(k) == v for k, _, v in _pairs(labels))
+
+
+def _is(obj: Object, fields: str) -> bool:
+    for path, _, value in _pairs(fields):
+        found: Any = obj
+        for name in path.split("."):
+            found = found.get(name, "") if isinstance(found, dict) else ""
+        if str(found) != value:
+            return False
+    return True
+
+
+def _pairs(selector: str) -> list[tuple[str, str, str]]:
+    return [part.partition("=") for part in selector.replace("==", "=").split(",") if part]
