@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from squall.kubernetes.client import HttpCluster
+
 from squall.api.cluster import POD, ApiError, Cluster, NotFound, Object, Resource
 from squall.faults import kinds
-from squall.kubernetes.client import HttpCluster
 
 SQUALL = Path(sys.executable).with_name("squall")
 PATIENCE_SECONDS = 20.0
@@ -23,8 +24,12 @@ class Installation:
     """One data directory, and the `squall up` that uses it."""
 
     def __init__(
-        self, directory: Path, *, lease_seconds: float = 60.0, options: tuple[str, ...] = ()
-    ):
+        self,
+        directory: Path,
+        *,
+        lease_seconds: float = 60.0,
+        options: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
         self._log = directory.with_name(f"{directory.name}.log")
         self._options = ("--lease-seconds", str(lease_seconds), "--no-containers", *options)
