@@ -38,9 +38,8 @@ while time.monotonic() < ends:
 def figure(name: str, measured: float, limit: float, unit: str, beside: str = "") -> None:
     """Print one figure as a ratio to its limit."""
     verdict = "ok" if measured <= limit else "MISSED"
-    print(
-        f"{name:44} {measured:8.2f} {unit:4} of {limit:6.0f}  x{measured / limit:5.2f}  {verdict} {beside}"
-    )
+    print(f"{name:44} {measured:8.2f} {unit:4} of {limit:6.0f}", end="")
+    print(f"  x{measured / limit:5.2f}  {verdict} {beside}")
 
 
 def experiment(kind: str, name: str, spec: dict) -> Object:
