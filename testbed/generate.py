@@ -1,6 +1,6 @@
 """Writes what is generated from the models: CRDs, and the reference pages of their fields.
 
-    python -m squall.cli.generate [DIRECTORY]
+    python -m testbed.generate [DIRECTORY]
 
 Run by `make generate`; a test compares the result with what is checked in.
 """
@@ -77,7 +77,7 @@ def _meaning(schema: Schema) -> str:
     ]
     default = [f"`{schema['default']}` by default"] if "default" in schema else []
     limits = f" ({', '.join(bounds + default)})" if bounds or default else ""
-    return schema.get("description", "").replace("|", "&#124;") + limits
+    return str(schema.get("description", "")).replace("|", "&#124;") + limits
 
 
 def main(root: Path) -> None:
