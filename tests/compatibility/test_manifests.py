@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from squall.api.conformity import violations
 from squall.faults import kinds
@@ -50,3 +52,35 @@ def test_what_agents_are_told_survives_the_wire(manifest):
         fault = kind.share(spec, key, peers)
         if fault is not None:
             assert kind.fault.model_validate(fault.model_dump(mode="json", by_alias=True)) == fault
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def spoiled(value, data):
+    """Replace one part of a value, anywhere inside it, by any JSON."""
+    members = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value) if isinstance(value, list) else 0)
+    )
+    if not isinstance(value, dict | list) or not members or data.draw(st.booleans()):
+        return data.draw(JSON)
+    one = data.draw(st.sampled_from(members))
+    copy = value.copy()
+    copy[one] = spoiled(value[one], data)
+    return copy
+
+
+@given(st.sampled_from([parameter.values[0] for parameter in MANIFESTS]), st.data())
+def test_a_spoiled_manifest_is_accepted_or_refused_and_never_raises(manifest, data):
+    kind = SERVED[manifest["kind"]]
+    obj = kind.default({**manifest, "spec": spoiled(manifest["spec"], data)})
+    causes = kind.validate(obj, None)
+    if not causes:
+        kinds()[manifest["kind"]].spec.model_validate(obj["spec"])
+    assert all(cause.field.startswith("spec") and cause.message for cause in causes)
