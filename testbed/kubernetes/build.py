@@ -52,7 +52,7 @@ def _fingerprint(go: str) -> str:
 
 def _build(go: str, folder: Path) -> None:
     """Build into a folder beside the final one and rename it, so that no half is ever found."""
-    print("building kubectl and kube-apiserver (minutes, once) ...", file=sys.stderr, flush=True)  # noqa: T201
+    print("building kubectl and kube-apiserver (minutes, once) ...", file=sys.stderr, flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
         made = Path(scratch, "bin")
@@ -69,7 +69,7 @@ def _build(go: str, folder: Path) -> None:
             (made / name).symlink_to(program.name)
         made.rename(folder)
     size = (folder / "kubernetes").stat().st_size >> 20
-    print(f"built in {time.monotonic() - began:.0f} s: {size} MiB in {folder}", file=sys.stderr)  # noqa: T201
+    print(f"built in {time.monotonic() - began:.0f} s: {size} MiB in {folder}", file=sys.stderr)
 
 
 def components() -> list[str]:
@@ -96,4 +96,4 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(programs())  # noqa: T201
+    print(programs())
