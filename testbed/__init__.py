@@ -1,1 +1,1 @@
-"""Real systems that the tests run against, built and started on this machine."""
+"""What tests and developers need around the product: kernels, API servers, generators."""

@@ -1,6 +1,6 @@
 """Build kubectl and kube-apiserver from Kubernetes' Go modules, once for each user and version.
 
-Run it as `python -m testbed.kubernetes.build`; it prints the folder that holds the programs.
+Run it as `python -m testbed.kubernetes`; it prints the folder that holds the programs.
 Only the Go module proxy is asked; nothing prebuilt is downloaded.
 """
 
@@ -93,7 +93,3 @@ def _module_file() -> str:
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
-
-
-if __name__ == "__main__":
-    print(programs())

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from testbed.apiserver import ApiServer, missing, running
 
 from squall.api.cluster import NAMESPACE, Cluster
 from squall.api.fake_cluster import FakeCluster
 from squall.kubernetes.client import HttpCluster
-from testbed.apiserver import ApiServer, missing, running
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ class HttpCluster:
         """Prepare connections to the current context of `path`; asks the server nothing yet.
 
         Raises:
-            Unreachable: the file names no server.
+            ApiError: the file names no server (code 0).
         """
         return cls(Connection(load(path)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightkube import ConfigError, KubeConfig, SingleConfig
 
-from squall.api.cluster import Unreachable
+from squall.api.cluster import ApiError
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> Path:
@@ -17,7 +17,7 @@ def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> P
         data_dir: where `squall up` leaves its `kubeconfig` unless told otherwise.
 
     Raises:
-        Unreachable: no file is there; says where was looked.
+        FileNotFoundError: no file is there; says where was looked.
     """
     named = [Path(part) for part in environ.get("KUBECONFIG", "").split(":") if part]
     candidates = [explicit] if explicit else named or [data_dir / "kubeconfig"]
@@ -25,8 +25,8 @@ def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> P
         if candidate.is_file():
             return candidate
     looked = ", ".join(map(str, candidates))
-    raise Unreachable(
-        0, "Unreachable", f"no kubeconfig at {looked}; start `squall up`, or name one: --kubeconfig"
+    raise FileNotFoundError(
+        f"no kubeconfig at {looked}; start `squall up`, or name one with --kubeconfig"
     )
 
 
@@ -34,11 +34,12 @@ def load(path: Path) -> SingleConfig:
     """Read the current context of a kubeconfig.
 
     Raises:
-        Unreachable: the file does not say where to go; says what is wrong with it.
+        ApiError: the file does not say where to go (code 0); says what is wrong with it.
     """
     try:
         config = KubeConfig.from_file(path).get()
     except (ConfigError, KeyError, TypeError, ValueError) as error:
-        raise Unreachable(0, "Unreachable", f"{path} is no usable kubeconfig: {error}") from error
+        message = f"{path} is no usable kubeconfig: {error}"
+        raise ApiError(0, "InvalidKubeconfig", message) from error
     assert config is not None  # noqa: S101  (None only where a default was passed)
     return config
