@@ -3,6 +3,7 @@
 `python -m testbed.apiserver` starts one, prints its kubeconfig and waits for Ctrl-C.
 """
 
+import json
 import secrets
 import shutil
 import signal
@@ -14,10 +15,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,8 +28,6 @@ from testbed.kubernetes.build import programs
 
 START_SECONDS = 90.0
 """How long a start may take; 5 s on a quiet machine."""
-
-CRDS = Path(__file__).parent.parent / "deploy" / "crds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,16 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, crds: Path = CRDS) -> Iterator[ApiServer]:
-    """Start etcd and kube-apiserver, install the CRDs, and end both processes afterwards.
+def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iterator[ApiServer]:
+    """Start etcd and kube-apiserver, install the definitions, and end both processes afterwards.
 
     Args:
         folder: for keys, data and logs; may vanish afterwards.
-        crds: a folder of manifests to apply once the server is ready.
+        definitions: CustomResourceDefinitions to install once the server is ready.
 
     Raises:
-        RuntimeError: something is missing or did not start; says what, with the end of its log.
+        RuntimeError: something is missing or did not start (says what, with the end of its log),
+            or the server refused a definition.
     """
     if lacking := missing():
         raise RuntimeError(f"a real API server needs {', '.join(lacking)}")
@@ -87,8 +88,9 @@ def running(folder: Path, crds: Path = CRDS) -> Iterator[ApiServer]:
         command = [str(binaries / "kube-apiserver"), *_flags(store, port)]
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
-        if crds.is_dir():
-            server.run("apply", "--server-side", "-f", str(crds))
+        if definitions:
+            listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
+            server.run("create", "-f", "-", stdin=json.dumps(listed))
             server.run("wait", "--for=condition=Established", "--all", "crd", "--timeout=30s")
         yield server
 

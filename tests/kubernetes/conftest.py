@@ -8,7 +8,10 @@ import pytest
 from testbed.apiserver import ApiServer, missing, running
 
 from squall.api.cluster import NAMESPACE, Cluster
+from squall.api.crd import definition
 from squall.api.fake_cluster import FakeCluster
+from squall.faults import kinds
+from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 
 
@@ -16,7 +19,8 @@ from squall.kubernetes.client import HttpCluster
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     if lacking := missing():
         pytest.fail(f"a real API server needs {', '.join(lacking)}")
-    with running(tmp_path_factory.mktemp("apiserver")) as server:
+    definitions = [definition(kind) for kind in served_kinds(kinds())]
+    with running(tmp_path_factory.mktemp("apiserver"), definitions) as server:
         yield server
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 async def follow(
     source: Source, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event]:
     """Report what is there, SYNCED, then every change; after a break only what differs.
 
     A stream that the server ends in good order is resumed where it stopped. Any other end (a lost

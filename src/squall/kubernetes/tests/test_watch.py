@@ -32,9 +32,9 @@ class Script:
     async def list(self) -> Listing:
         self.asked.append("list")
         answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(answer, Listing):
+            return answer
+        raise answer
 
     async def changes(self, version: str) -> AsyncGenerator[tuple[str, Object]]:
         self.asked.append(version)
