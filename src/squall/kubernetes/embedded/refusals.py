@@ -1,23 +1,12 @@
 """What the API says when it refuses, in the words of a Kubernetes API server."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from squall.api.cluster import AlreadyExists, ApiError, Conflict, NotFound, Object, Resource
+from squall.api.served import Cause
 
 GONE = "the server could not find the requested resource"
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One thing that is wrong with an object."""
-
-    field: str
-    """Path such as `spec.delay.latency`."""
-    message: str
-    """Without the path."""
-    reason: str = "FieldValueInvalid"
 
 
 def qualified(resource: Resource) -> str:

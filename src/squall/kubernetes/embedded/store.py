@@ -21,6 +21,8 @@ from squall.kubernetes.embedded.refusals import too_large
 
 KEPT_CHANGES = 4096
 """How many changes a watch may lie behind before it gets 410."""
+COMPACTED_AT_ONCE = 256
+"""Rows that are forgotten together: cheaper than one at every write."""
 LARGEST_OBJECT_BYTES = 1_500_000
 """What etcd accepts; an object that does not fit there is refused here too."""
 
@@ -79,8 +81,11 @@ class Store:
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.executescript(_SCHEMA)
         self._kept = kept_changes
-        newest = self._database.execute("SELECT max(version) FROM changes").fetchone()[0]
+        query = "SELECT min(version), max(version) FROM changes"
+        oldest, newest = self._database.execute(query).fetchone()
         self._version: int = newest or 1  # 0 means "any" to clients
+        self._forgotten_before: int = oldest - 1 if oldest else 0
+        self._forgotten: dict[str, int] = {}
         self._depth = 0
         self._touched: set[str] = set()
         self._wakes: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -90,11 +95,12 @@ class Store:
         """The resourceVersion of the newest change."""
         return self._version
 
-    @property
-    def compacted(self) -> int:
-        """The newest version whose change is forgotten; a watch may start from it, not before."""
-        oldest = self._database.execute("SELECT min(version) FROM changes").fetchone()[0]
-        return oldest - 1 if oldest else self._version
+    def forgotten(self, kind: str) -> int:
+        """Give the newest version of a kind whose change is no longer in the log.
+
+        A watch may start from it, not before. After a restart all kinds share one answer.
+        """
+        return self._forgotten.get(kind, self._forgotten_before)
 
     def close(self) -> None:
         """Close the file; nothing is lost without it."""
@@ -217,9 +223,9 @@ class Store:
                 (*where, metadata["uid"], body),
             )
         self._note_owners(where, metadata.get("ownerReferences"), before, change)
-        if version % 256 == 0:  # not at every write: one deletion of many rows is cheap
-            execute("DELETE FROM changes WHERE version <= ?", (version - self._kept,))
         self._version = version
+        if version % COMPACTED_AT_ONCE == 0:
+            self._compact(version - self._kept)
         self._touched.add(place.kind)
         return obj
 
@@ -232,6 +238,12 @@ class Store:
             yield event
         finally:
             self._wakes[kind].discard(event)
+
+    def _compact(self, version: int) -> None:
+        """Forget changes up to `version`; a transaction that fails still has them."""
+        newest = "SELECT kind, max(version) FROM changes WHERE version <= ? GROUP BY kind"
+        self._forgotten |= dict(self._database.execute(newest, (version,)).fetchall())
+        self._database.execute("DELETE FROM changes WHERE version <= ?", (version,))
 
     def _note_owners(
         self,
