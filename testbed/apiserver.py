@@ -125,6 +125,7 @@ def _flags(store: str, port: int) -> list[str]:
         "--service-account-signing-key-file=accounts.key",
         "--service-cluster-ip-range=10.96.0.0/16",
         "--authorization-mode=RBAC",
+        "--anonymous-auth=false",
         # No controller makes service accounts here, and pods would wait for theirs.
         "--disable-admission-plugins=ServiceAccount",
     ]

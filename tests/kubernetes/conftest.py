@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from testbed.apiserver import ApiServer, missing, running
@@ -13,6 +14,11 @@ from squall.api.fake_cluster import FakeCluster
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
+from squall.kubernetes.embedded.core_kinds import core_kinds
+from squall.kubernetes.embedded.kinds import Kinds
+from squall.kubernetes.embedded.loopback import Loopback
+from squall.kubernetes.embedded.objects import Objects
+from squall.kubernetes.embedded.store import Store
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +30,20 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Cluster]:
+    store = Store(tmp_path / "squall.db")
+    yield Loopback(Objects(store, Kinds([*core_kinds(), *served_kinds(kinds())])))
+    store.close()
+
+
+@pytest.fixture(params=["fake", "loopback", "real"])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         if request.param == "fake":
             yield FakeCluster()
+        elif request.param == "loopback":
+            yield request.getfixturevalue("loopback")
         else:
             server: ApiServer = request.getfixturevalue(request.param)
             yield await stack.enter_async_context(HttpCluster.from_kubeconfig(server.kubeconfig))

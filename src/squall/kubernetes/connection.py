@@ -140,11 +140,12 @@ def refusal(status: Mapping[str, Any]) -> ApiError:
     code = int(status.get("code") or 500)
     reason = str(status.get("reason") or "")
     message = str(status.get("message") or f"the API server answered {code} {reason}")
+    error = ApiError
     if code == httpx2.codes.NOT_FOUND:
-        return NotFound(code, reason, message)
-    if code == httpx2.codes.CONFLICT:
-        return (AlreadyExists if reason == "AlreadyExists" else Conflict)(code, reason, message)
-    return ApiError(code, reason, message)
+        error = NotFound
+    elif code == httpx2.codes.CONFLICT:
+        error = AlreadyExists if reason == "AlreadyExists" else Conflict
+    return error(code, reason, message, status.get("details"))
 
 
 def _refusal(response: httpx2.Response) -> ApiError:
