@@ -104,7 +104,7 @@ fn locked(path: &Path) -> Outcome<Flock<File>> {
         .on(&path.to_string_lossy())?;
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
-        .on(path)
+        .on(&path.to_string_lossy())
 }
 
 /// Sleep on the clock that goes on while the machine is suspended, as the leases do.
