@@ -35,8 +35,9 @@ struct Spec {
     cgroups: Vec<PathBuf>,
     /// Files to show in place of others; a place that does not exist is left out.
     files: Vec<(PathBuf, PathBuf)>,
-    /// Mounts to leave behind, so that a container does not keep the namespaces of others alive.
-    without: Vec<PathBuf>,
+    /// Directory below which no mount is taken along: a container must not keep the namespaces of
+    /// others alive.
+    without: PathBuf,
     /// Gets stdout and stderr, appended.
     log: PathBuf,
     /// Gets `Running` once the command has started.
@@ -230,8 +231,8 @@ fn enter(spec: &Spec) -> Outcome<()> {
         nothing,
     )
     .on("mount /")?;
-    for path in &spec.without {
-        umount2(path, MntFlags::MNT_DETACH).on(&path.to_string_lossy())?;
+    for place in mounts_below(&spec.without)? {
+        umount2(&place, MntFlags::MNT_DETACH).on(&place.to_string_lossy())?;
     }
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), safe, nothing).on("mount /proc")?;
@@ -245,6 +246,17 @@ fn enter(spec: &Spec) -> Outcome<()> {
         }
     }
     chdir(&spec.directory).on(&spec.directory.to_string_lossy())
+}
+
+fn mounts_below(directory: &Path) -> Outcome<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").on("mountinfo")?;
+    let places = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from);
+    Ok(places
+        .filter(|place| place.starts_with(directory) && place != directory)
+        .collect())
 }
 
 /// Fork the command, its output in the log.
