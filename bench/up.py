@@ -60,10 +60,13 @@ def select_by(label: str) -> dict:
 async def partition_acts_ms(up: Installation, cluster: Cluster, run: int) -> float:
     """Time from the stored object to the first refused send inside the target."""
     address = (await ready_pod(cluster, "other"))["status"]["podIP"]
+    command = [up_squall(), "exec", "one", "--", sys.executable, "-c"]
     poller = await asyncio.create_subprocess_exec(
-        up_squall(), "exec", "one", "--", sys.executable, "-c", UNTIL_REFUSED.format(address=address),
-        stdout=subprocess.PIPE, env=environment(up),
-    )  # fmt: skip
+        *command,
+        UNTIL_REFUSED.format(address=address),
+        stdout=subprocess.PIPE,
+        env=environment(up),
+    )
     await poller.stdout.readline()
     cut = experiment(
         "NetworkChaos", f"cut-{run}", {"action": "partition", "selector": select_by("one")}

@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from squall.kubernetes.client import HttpCluster
-
 from squall.api.cluster import POD, ApiError, Cluster, NotFound, Object, Resource
 from squall.faults import kinds
+from squall.kubernetes.client import HttpCluster
 
 SQUALL = Path(sys.executable).with_name("squall")
 PATIENCE_SECONDS = 20.0

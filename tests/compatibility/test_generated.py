@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from testbed.generate import generated, main
 
 ROOT = Path(__file__).parents[2]

@@ -174,7 +174,9 @@ class LinuxSandboxes:
 
     def _read(self, id_: str, name: str) -> dict[str, Any] | None:
         with suppress(FileNotFoundError):
-            found: dict[str, Any] = json.loads((self._containers / id_ / f"{name}.json").read_text())
+            found: dict[str, Any] = json.loads(
+                (self._containers / id_ / f"{name}.json").read_text()
+            )
             return found
         return None
 

@@ -1,10 +1,8 @@
 """Containers of ours on this very kernel."""
 
-import asyncio
 import os
 import secrets
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
