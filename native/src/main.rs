@@ -5,6 +5,7 @@ mod failure;
 mod netns;
 mod process;
 mod sandbox;
+mod stress;
 mod watch;
 
 use failure::Failure;
@@ -19,9 +20,10 @@ fn main() {
         "exec" => exec::run(rest),
         "netns" => netns::run(rest),
         "sandbox" => sandbox::run(rest),
+        "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|netns|sandbox|watch ...",
+            "usage: squall-node exec|netns|sandbox|stress|watch ...",
         )),
     };
     std::process::exit(outcome.unwrap_or_else(|failure| {
