@@ -1,1 +1,3 @@
-fn main() { println!("squall-node"); }
+fn main() {
+    println!("squall-node");
+}
