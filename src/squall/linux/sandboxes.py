@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -174,7 +175,9 @@ class LinuxSandboxes:
 
     def _read(self, id_: str, name: str) -> dict[str, Any] | None:
         with suppress(FileNotFoundError):
-            found: dict[str, Any] = json.loads((self._containers / id_ / f"{name}.json").read_text())
+            found: dict[str, Any] = json.loads(
+                (self._containers / id_ / f"{name}.json").read_text()
+            )
             return found
         return None
 
@@ -195,7 +198,6 @@ class LinuxSandboxes:
     def _ended(self, id_: str) -> Ended:
         end = self._read(id_, "exit")
         if end is None:
-            at = (self._containers / id_).stat().st_mtime
-            return Ended(_LOST, at, "nobody saw it end")
+            return Ended(_LOST, time.time(), "nobody saw it end")
         oom = end["status"] == _LOST and self._cgroups.oom_kills(id_) > 0
         return Ended(end["status"], end["at"], end["message"], oom)
