@@ -1,7 +1,7 @@
 """What an injector may do to the network of a target, and measure in it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal, Protocol
 
 from squall.injection.world.target import Target
@@ -14,7 +14,7 @@ class Peers:
     cidr: str
     """Canonical IPv4 or IPv6 network, as `10.0.0.7/32`."""
     port: int = 0
-    """Destination port; 0 means any."""
+    """The peer's own port: destination of what leaves, source of what arrives; 0 means any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +88,28 @@ class Counters:
     delay_us_sum: int = 0
     """Time that delayed packets were held, summed: mean delay = delay_us_sum / delayed."""
 
+    def __add__(self, other: "Counters") -> "Counters":
+        """Count for several means of one source."""
+        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkState:
-    """Everything of ours that is in force in one network namespace."""
+    """Everything of ours that is in force in one network namespace.
+
+    What order says nothing about is sorted when it is made, so that equal states compare equal:
+    cuts, and shapes of different devices.
+    """
 
     cuts: tuple[Cut, ...] = ()
+    """At most one for each source, way and device."""
     shapes: tuple[Shape, ...] = ()
+
+    def __post_init__(self) -> None:
+        cuts = sorted(self.cuts, key=lambda cut: (cut.source, cut.way, cut.device))
+        shapes = sorted(self.shapes, key=lambda shape: shape.device)
+        object.__setattr__(self, "cuts", tuple(cuts))
+        object.__setattr__(self, "shapes", tuple(shapes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,9 @@ class Ping:
     refused: int = 0
     """Sends that failed at once with EPERM: the mark of a cut on the way out."""
     rtt_ms: tuple[float, ...] = field(default=())
+    """One for each reply, in order of arrival."""
+    duplicates: int = 0
+    """Further replies to the same request."""
 
 
 class Network(Protocol):
