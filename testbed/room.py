@@ -139,4 +139,4 @@ def main(name: str, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] + ["", ""])[:2])
+    main(*[*sys.argv[1:], "", ""][:2])

@@ -1,6 +1,5 @@
 """The command line: one file for each verb."""
 
-import click
 import typer
 
 from squall.cli import apply, doctor, execute, get, halt, preview, recover, run, up
@@ -36,13 +35,12 @@ def main(parts: Parts) -> int:
         0 done; 2 the request is wrong; 3 the host cannot do it; 75 try again later; 1 otherwise.
     """
     try:
-        status = program()(obj=parts, standalone_mode=False)
-    except click.ClickException as mistake:
-        mistake.show()
-        return mistake.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        program()(obj=parts)
+    except SystemExit as end:  # how the parser ends: help, wrong usage, a verb's own status
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
         return 130
     except (SquallError, OSError) as failure:
         typer.echo(f"squall: {failure}", err=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(failure, kind)), 1)
-    return status if isinstance(status, int) else 0
+    return 0
