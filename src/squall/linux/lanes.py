@@ -43,15 +43,15 @@ class Lanes:
                 found.append(Shape(source, rule.peers, rule.impairment, device))
         return found
 
-    async def tidy(self, namespace: Namespace, shapes: Sequence[Shape]) -> None:
+    async def tidy(self, target: Target, namespace: Namespace, shapes: Sequence[Shape]) -> None:
         """Nothing is left: the process has taken back what it no longer holds."""
 
     async def counters(
-        self, namespace: Namespace, state: PacketsState
+        self, target: Target, namespace: Namespace, state: PacketsState
     ) -> Mapping[str, Counters]:
         """Add up what the lanes did for each source."""
         found: dict[str, Counters] = {}
         for key, counted in state.counters.items():
             source = key.partition("@")[0]
-            found[source] = found.get(source, Counters()) + counted
+            found[source] = found[source] + counted if source in found else counted
         return found

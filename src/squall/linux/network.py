@@ -10,19 +10,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from squall.errors import TargetGone
-from squall.injection.world.network import Counters, NetworkState, Ping, Shape
+from squall.injection.world.network import Counters, NetworkState, Ping
 from squall.injection.world.target import Target
 from squall.linux import namespaces, nftables, pings, resolver
-from squall.linux.lanes import Lanes
 from squall.linux.namespaces import Namespace
-from squall.linux.packets import Held, PacketsProcess, PacketsState
-from squall.linux.qdiscs import Qdiscs
-
-Shaping = Lanes | Qdiscs
-"""Which path shapes take on this host; `squall.linux.capabilities` finds out."""
+from squall.linux.packets import Held, PacketsProcess
+from squall.linux.shaping import Shaping
 
 
 @dataclass(slots=True)
@@ -69,7 +63,7 @@ class LinuxNetwork:
             elif process:
                 await process.quit()
                 del self._holds[namespace.inode]
-            await self._shaping.tidy(namespace, wanted.shapes)
+            await self._shaping.tidy(target, namespace, wanted.shapes)
 
     async def counters(self, target: Target) -> Mapping[str, Counters]:
         """Read counters by source, of cuts and shapes together."""
@@ -79,8 +73,8 @@ class LinuxNetwork:
                 return {}
             state, listed = await process.state(), await process.list()
             found = dict(nftables.cut_counters(listed))
-            for source, counted in (await self._shaping.counters(namespace, state)).items():
-                found[source] = found.get(source, Counters()) + counted
+            for source, counted in (await self._shaping.counters(target, namespace, state)).items():
+                found[source] = found[source] + counted if source in found else counted
             return found
 
     async def ping(
@@ -99,6 +93,13 @@ class LinuxNetwork:
         for hold in self._holds.values():
             hold.process.close()
         self._holds.clear()
+
+    async def end_all(self) -> None:
+        """End every process in the folder, those of agents before us too: all traffic is free."""
+        for path in sorted(self._run.glob("*.sock")):
+            if process := await PacketsProcess.connect(path):
+                await process.quit()
+        await self.close()
 
     @asynccontextmanager
     async def _inside(self, target: Target) -> AsyncIterator[Namespace]:

@@ -19,7 +19,7 @@ from ipaddress import (
 )
 from typing import Any, Literal
 
-from squall.injection.world.network import Counters, Cut, Peers
+from squall.injection.world.network import Counters, Cut, Peers, canonical
 
 TABLE = "squall_network"
 """Our mark."""
@@ -45,26 +45,7 @@ class Classified:
     """`major:minor` of a class, in hexadecimal."""
 
 
-def canonical(peers: Iterable[Peers]) -> tuple[Peers, ...]:
-    """Sort peers, and join networks that overlap or touch, port by port.
-
-    Raises:
-        ValueError: a CIDR that is none.
-    """
-    by_port: dict[int, list[str]] = defaultdict(list)
-    for peer in peers:
-        by_port[peer.port].append(peer.cidr)
-    return tuple(
-        sorted(
-            Peers(str(network), port)
-            for port, cidrs in by_port.items()
-            for family in families(cidrs)
-            for network in family
-        )
-    )
-
-
-def families(cidrs: Iterable[str]) -> tuple[list[_Network], list[_Network]]:
+def _families(cidrs: Iterable[str]) -> tuple[list[_Network], list[_Network]]:
     """Split networks into IPv4 and IPv6, overlapping ones joined."""
     networks = [ip_network(cidr) for cidr in cidrs]
     return (
@@ -160,7 +141,7 @@ def _cut_rules(cut: Cut) -> Iterator[str]:
         by_port[peer.port].append(peer.cidr)
     for number, cidrs in sorted(by_port.items()):
         to_port = f"{_PORTED} {port} {number} " if number else ""
-        for networks in filter(None, families(cidrs)):
+        for networks in filter(None, _families(cidrs)):
             yield f"{device} {_addresses(address, networks)} {to_port}{end}"
 
 
@@ -218,7 +199,7 @@ def _cidrs(right: Any) -> Iterator[str]:  # noqa: ANN401  (nft's JSON)
         yield f"{prefix['addr']}/{prefix['len']}"
     elif ends := right.get("range"):
         first, last = (ip_address(end) for end in ends)
-        yield from map(str, summarize_address_range(first, last))  # type: ignore[type-var]
+        yield from map(str, summarize_address_range(first, last))
     else:
         for element in right.get("set", ()):
             yield from _cidrs(element)

@@ -12,6 +12,7 @@ from squall.linux.namespaces import Namespace, inside
 
 _REQUEST = {4: 8, 6: 128}
 _REPLY = {4: 0, 6: 129}
+_SOL_RAW = 255
 _ICMP_FILTER = 1
 """Socket option of raw(7): a mask of the types that are not wanted."""
 _ICMP6_FILTER = 1
@@ -82,7 +83,7 @@ async def ping(namespace: Namespace, address: str, *, count: int, within_seconds
 def _socket(version: int) -> socket.socket:
     if version == 4:  # noqa: PLR2004  (the protocol's number)
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-        raw.setsockopt(socket.SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _REPLY[4]) & 0xFFFFFFFF))
+        raw.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << _REPLY[4]) & 0xFFFFFFFF))
     else:
         raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
         blocked = [0xFFFFFFFF] * 8
@@ -102,7 +103,7 @@ def _request(version: int, sequence: int, token: bytes) -> bytes:
 
 
 def _checksum(packet: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total: int = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
 

@@ -61,7 +61,7 @@ def read_inside(target: Target, path: str) -> str:
         os.close(root)
     if found < 0:
         return ""
-    with open(found, "rb", buffering=0) as file:
+    with os.fdopen(found, "rb", buffering=0) as file:
         return (file.read(_LONGEST_FILE) or b"").decode(errors="replace")
 
 
