@@ -29,6 +29,12 @@ _CHAINS: Mapping[Literal["in", "out"], str] = {"out": "output", "in": "input"}
 
 _PORTED = "meta l4proto { tcp, udp, sctp } th"
 
+_SPARED = (
+    "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert }"
+    " accept"
+)
+"""Neighbour discovery passes, as ARP does, which no rule here sees: hosts stay found."""
+
 _Network = IPv4Network | IPv6Network
 
 
@@ -118,12 +124,15 @@ def cut_counters(listed: str) -> Mapping[str, Counters]:
 
 def classified(listed: str) -> int:
     """Count the rules that give packets a class."""
-    return sum(chain == "postrouting" for chain, _ in _rules(listed))
+    return sum(
+        chain == "postrouting" and any("mangle" in part for part in rule["expr"])
+        for chain, rule in _rules(listed)
+    )
 
 
 def _chain(name: str, hook: str, rules: Sequence[str]) -> str:
     head = f"\tchain {name} {{\n\t\ttype filter {hook}; policy accept;\n"
-    return head + "".join(f"\t\t{rule}\n" for rule in rules) + "\t}"
+    return head + "".join(f"\t\t{rule}\n" for rule in (_SPARED, *rules)) + "\t}"
 
 
 def _cut_rules(cut: Cut) -> Iterator[str]:
