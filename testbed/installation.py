@@ -23,8 +23,12 @@ class Installation:
     """One data directory, and the `squall up` that uses it."""
 
     def __init__(
-        self, directory: Path, *, lease_seconds: float = 60.0, options: tuple[str, ...] = ()
-    ):
+        self,
+        directory: Path,
+        *,
+        lease_seconds: float = 60.0,
+        options: tuple[str, ...] = (),
+    ) -> None:
         self.directory = directory
         self._log = directory.with_name(f"{directory.name}.log")
         self._options = ("--lease-seconds", str(lease_seconds), "--no-containers", *options)
