@@ -217,6 +217,9 @@ class Agent:
         for key in wanted.keys() - undecided:
             wanted[key].live.sort(key=lambda assignment: assignment.order)
             self._order(key, wanted[key])
+        busy = {(key.kind, key.target) for key in (*self._lanes, *undecided)}
+        for kind, target in self._reports.leaving() - busy:
+            self._reports.left(kind, target, ())
         if self._stopping and not self._lanes:
             self._rested.set()
 

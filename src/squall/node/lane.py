@@ -128,6 +128,7 @@ class Lane:
         self._proofs.keep_only(self._applied)
         for assignment, reason in ended:
             self._reports.ended(assignment, reason)
+        self._reports.left(self.key.kind, self.key.target, {a.source for a in self._applied})
         if not wanted and self._touched:
             self._journal.restored(self.key)
             self._touched = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from squall.api.cluster import Resource
 from squall.api.wire import Fault, Wire
-from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
+from squall.errors import SquallError, TargetGone, TryAgain
 from squall.injection.contract import Judgement, Live, Memory, Sample, Verdict, Way
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
@@ -32,6 +32,8 @@ class Walls(Fake):
         """What painting this color raises."""
         self.stuck: dict[str, asyncio.Event] = {}
         """Targets whose painter waits for the event."""
+        self.busy: set[str] = set()
+        """Targets that cannot be painted just now."""
         self.painting: Counter[str] = Counter()
         self.struck: list[str] = []
         self.strike_raises: BaseException | None = None
@@ -84,6 +86,8 @@ class PaintInjector:
             if (stuck := walls.stuck.get(target.id)) and live:
                 await stuck.wait()
             await asyncio.sleep(0)
+            if target.id in walls.busy:
+                raise TryAgain(f"{target.id} is busy")
             for each in live:
                 if error := walls.raises.get(each.fault.color):
                     raise error
@@ -139,5 +143,3 @@ PAINT = FaultKind(
     striker=f"{__name__}:PaintStriker",
     probe=f"{__name__}:PaintProbe",
 )
-
-__all__ = ["PAINT", "InvalidFault", "TryAgain", "Unsupported", "Walls"]

@@ -92,12 +92,16 @@ def test_after_a_reboot_deadlines_are_read_from_the_wall_again_and_the_rest_stay
     again.close()
 
 
+HOLDER = """
+import pathlib, sys
+from squall.node.journal import Journal
+Journal(pathlib.Path(sys.argv[1]), "boot")
+"""
+
+
 def test_a_journal_has_one_holder(journal, path):
-    held = "import sys, pathlib; from squall.node.journal import Journal; " \
-        "Journal(pathlib.Path(sys.argv[1]), 'boot')"  # fmt: skip
-    other = subprocess.run(
-        [sys.executable, "-c", held, str(path)], capture_output=True, text=True, timeout=20
-    )
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert TryAgain.__name__ in other.stderr
     assert "held by a running agent" in other.stderr
 

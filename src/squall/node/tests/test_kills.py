@@ -21,7 +21,7 @@ async def lived(folder, at):
         lambda: bench.fault("f2", "blue"),
         lambda: bench.change("f1", desiredPhase="Stop"),
         lambda: bench.change("f2", faults={".": {"color": "green"}}),
-        lambda: bench.halt(),
+        bench.halt,
     ):
         if bench.dead:
             break

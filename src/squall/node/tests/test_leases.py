@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from squall.api.node_fault import ExperimentReference, NodeFaultSpec
 from squall.node.journal import Noted
 from squall.node.leases import (
-    STOP_GRACE_SECONDS,
     Held,
     Silence,
     Situation,
@@ -52,8 +51,8 @@ ENDS_SOON = replace(
         (replace(HELD, spec=spec(desired_phase="Stop")), SILENT, Standing.STOPS, ""),
         (replace(HELD, noted=Noted(OBJECT, None, None, 2, "x")), HEARD, Standing.INTERRUPTED, "x"),
         (replace(HELD, noted=Noted(OBJECT, None, None, 1, "x")), HEARD, Standing.RUNS, ""),
-        (ENDS_SOON, HEARD, Standing.RUNS, ""),
-        (ENDS_SOON, replace(HEARD, now=1000.5), Standing.INTERRUPTED, "over"),
+        (ENDS_SOON, replace(HEARD, now=999.9), Standing.RUNS, ""),
+        (ENDS_SOON, HEARD, Standing.INTERRUPTED, "over"),
         (ENDS_SOON, replace(HEARD, silent_from=999.0), Standing.INTERRUPTED, "over"),
         (ENDS_SOON, Situation(999.9, 900.0), Standing.RUNS, ""),
     ],
@@ -121,7 +120,7 @@ def test_nothing_changes_before_the_next_moment(held, situation, later):
 @given(helds, situations)
 def test_a_deadline_always_heals(held, situation):
     if held.noted.deadline_boot is not None:
-        late = replace(situation, now=held.noted.deadline_boot + STOP_GRACE_SECONDS)
+        late = replace(situation, now=held.noted.deadline_boot)
         assert stands(held, late)[0] in {Standing.STOPS, Standing.INTERRUPTED}
 
 
