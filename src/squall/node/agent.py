@@ -217,6 +217,9 @@ class Agent:
         for key in wanted.keys() - undecided:
             wanted[key].live.sort(key=lambda assignment: assignment.order)
             self._order(key, wanted[key])
+        busy = {(key.kind, key.target) for key in (*self._lanes, *undecided)}
+        for kind, target in self._reports.leaving() - busy:
+            self._reports.left(kind, target, ())
         if self._stopping and not self._lanes:
             self._rested.set()
 
@@ -235,17 +238,27 @@ class Agent:
         key, standing = assignment.key, judged.standing
         if standing is Standing.WAITS:
             self._reports.failed(assignment, judged.why)
-        elif standing is Standing.RUNS and not assignment.one_shot:
-            wanted.setdefault(key, Wanted()).live.append(assignment)
-        elif standing is Standing.RUNS and record and not record.final:
-            wanted.setdefault(key, Wanted()).strikes.append(assignment)
         elif assignment.one_shot:
-            if record and not self._stopping and not (judged.why and record.final):
-                self._reports.ended(assignment, judged.why)
+            self._place_strike(assignment, judged, wanted)
+        elif standing is Standing.RUNS:
+            wanted.setdefault(key, Wanted()).live.append(assignment)
         elif key in wanted or (record and record.phase == "Injected"):
             ended = Ended(assignment, judged.why)
             wanted.setdefault(key, Wanted()).ended.append(ended)
         else:
+            self._reports.ended(assignment, judged.why)
+
+    def _place_strike(
+        self, assignment: Assignment, judged: Judged, wanted: dict[LaneKey, Wanted]
+    ) -> None:
+        """Order a strike that has no outcome yet; one that was done has nothing to take back."""
+        record = self._reports.record(assignment)
+        if record is None:
+            return
+        if judged.standing is Standing.RUNS:
+            if not record.final:
+                wanted.setdefault(assignment.key, Wanted()).strikes.append(assignment)
+        elif not self._stopping and not (judged.why and record.final):
             self._reports.ended(assignment, judged.why)
 
     def _order(self, key: LaneKey, wanted: Wanted) -> None:
