@@ -1,6 +1,7 @@
 """A Kubernetes API in memory, for tests of whoever talks through the port `Cluster`."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from squall.api.cluster import (
     AlreadyExists,
+    ApiError,
     Change,
     Conflict,
     Event,
@@ -22,7 +24,7 @@ _Key = tuple[Resource, str, str]
 
 
 class FakeCluster:
-    """Holds objects by resource, namespace and name.
+    """Holds objects by resource, namespace and name; serves every kind and validates none.
 
     `down` makes every call fail as an API server that does not answer; `calls` lists what was
     asked, for tests that count requests; `on_call` runs before each call and may raise, which is
@@ -53,7 +55,7 @@ class FakeCluster:
         labels: str = "",
         fields: str = "",
     ) -> list[Object]:
-        """Read what matches; selectors are conjunctions of `key=value`."""
+        """Read what matches, in the order of namespaces and names."""
         self._called("list", resource, "")
         return [deepcopy(o) for o in self._all(resource, namespace, fields) if _has(o, labels)]
 
@@ -82,8 +84,9 @@ class FakeCluster:
             meta["name"] = f"{meta['generateName']}{next(self._uids):05x}"
         key = (resource, meta.get("namespace") or "", meta["name"])
         if key in self.objects:
-            message = f'{resource.plural} "{meta["name"]}" already exists'
-            raise AlreadyExists(409, "AlreadyExists", message)
+            raise AlreadyExists(409, "AlreadyExists", f"{_said(key)} already exists")
+        if resource.group:
+            obj.pop("status", None)  # as a server does where status is a subresource
         number = next(self._uids)
         meta |= {
             "uid": f"{number:08x}-0000-4000-8000-{number:012x}",
@@ -106,9 +109,9 @@ class FakeCluster:
         self._called("patch", resource, name)
         old = self._found(resource, namespace, name)
         wanted = patch.get("metadata", {}).get("resourceVersion")
+        key = (resource, namespace or "", name)
         if wanted is not None and wanted != old["metadata"]["resourceVersion"]:
-            message = f'{resource.plural} "{name}": the object has been modified'
-            raise Conflict(409, "Conflict", message)
+            raise Conflict(409, "Conflict", f"{_said(key)}: the object has been modified")
         part = {"status": patch.get("status")} if subresource == "status" else dict(patch)
         if subresource != "status" and resource.group:
             part.pop("status", None)
@@ -116,11 +119,14 @@ class FakeCluster:
         if new == old:
             return deepcopy(old)
         if new.get("spec") != old.get("spec"):
-            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
-        key = (resource, namespace or "", name)
-        if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
-            return self._store(key, new, Change.DELETED)
-        return self._store(key, new, Change.MODIFIED)
+            new["metadata"]["generation"] += 1
+        if "deletionTimestamp" not in new["metadata"]:
+            return self._store(key, new, Change.MODIFIED)
+        held = set(new["metadata"].get("finalizers") or ())
+        if held - set(old["metadata"]["finalizers"]):
+            message = f"{_said(key)} is being deleted; no new finalizers can be added"
+            raise ApiError(422, "Invalid", message)
+        return self._store(key, new, Change.MODIFIED if held else Change.DELETED)
 
     async def delete(
         self,
@@ -134,14 +140,15 @@ class FakeCluster:
         """Delete, or mark as being deleted while finalizers hold it."""
         self._called("delete", resource, name)
         old = self._found(resource, namespace, name)
-        if uid and uid != old["metadata"]["uid"]:
-            raise Conflict(409, "Conflict", f'{resource.plural} "{name}": uid does not match')
         key = (resource, namespace or "", name)
+        if uid and uid != old["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", f"{_said(key)}: its uid is another")
         if not old["metadata"].get("finalizers"):
             self._store(key, deepcopy(old), Change.DELETED)
         elif "deletionTimestamp" not in old["metadata"]:
             new = deepcopy(old)
             new["metadata"]["deletionTimestamp"] = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            new["metadata"]["generation"] += 1
             self._store(key, new, Change.MODIFIED)
 
     def _called(self, verb: str, resource: Resource, name: str) -> None:
@@ -151,11 +158,10 @@ class FakeCluster:
             raise Unreachable(0, "Unreachable", "the API does not answer; is it running?")
 
     def _found(self, resource: Resource, namespace: str | None, name: str) -> Object:
-        try:
-            return self.objects[resource, namespace or "", name]
-        except KeyError:
-            message = f'{resource.plural} "{name}" not found'
-            raise NotFound(404, "NotFound", message) from None
+        key = (resource, namespace or "", name)
+        if key not in self.objects:
+            raise NotFound(404, "NotFound", f"{_said(key)} not found")
+        return self.objects[key]
 
     def _all(self, resource: Resource, namespace: str | None, fields: str) -> Sequence[Object]:
         return [
@@ -189,20 +195,34 @@ def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
     return result
 
 
+def _said(key: _Key) -> str:
+    resource, _, name = key
+    kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    return f'{kind} "{name}"'
+
+
 def _has(obj: Object, labels: str) -> bool:
     found = obj["metadata"].get("labels") or {}
-    return all(found.get(k) == v for k, _, v in _pairs(labels))
+    requirements = re.split(r",(?![^(]*\))", labels) if labels else ()
+    return all(_meets(found, requirement) for requirement in requirements)
+
+
+def _meets(labels: Mapping[str, str], requirement: str) -> bool:
+    """Judge one of `a`, `!a`, `a=b`, `a==b`, `a!=b`, `a in (b, c)`, `a notin (b, c)`."""
+    if words := re.fullmatch(r"(\S+) (in|notin) \((.*)\)", requirement):
+        among = labels.get(words[1]) in [value.strip() for value in words[3].split(",")]
+        return among == (words[2] == "in")
+    if words := re.fullmatch(r"([^!=]+)(!=|==?)(.*)", requirement):
+        return (labels.get(words[1]) == words[3]) == (words[2] != "!=")
+    return (requirement.removeprefix("!") in labels) != requirement.startswith("!")
 
 
 def _is(obj: Object, fields: str) -> bool:
-    for path, _, value in _pairs(fields):
+    for requirement in fields.split(",") if fields else ():
+        path, _, value = requirement.partition("=")
         found: Any = obj
         for name in path.split("."):
             found = found.get(name, "") if isinstance(found, dict) else ""
-        if str(found) != value:
+        if str(found) != value.removeprefix("="):
             return False
     return True
-
-
-def _pairs(selector: str) -> list[tuple[str, str, str]]:
-    return [part.partition("=") for part in selector.replace("==", "=").split(",") if part]

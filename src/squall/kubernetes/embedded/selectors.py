@@ -48,7 +48,7 @@ def field_test(selector: str, selectable: Collection[str]) -> Test | None:
 
     Args:
         selector: comma-separated comparisons.
-        selectable: the fields of the kind that may be named, besides name and namespace.
+        selectable: JSON paths that may be named, besides name and namespace.
 
     Returns:
         What tests one object; None when everything is selected.
@@ -56,7 +56,8 @@ def field_test(selector: str, selectable: Collection[str]) -> Test | None:
     Raises:
         ApiError: 400, it cannot be read, or names a field that is not selectable.
     """
-    wanted = [_field_requirement(part, selectable) for part in selector.split(",") if part.strip()]
+    allowed = {path.removeprefix(".") for path in selectable}
+    wanted = [_field_requirement(part, allowed) for part in selector.split(",") if part.strip()]
     if not wanted:
         return None
 
