@@ -1,3 +1,36 @@
+//! The native half of Squall: one program, one subcommand for each thing it holds.
+
+mod detach;
+mod exec;
+mod failure;
+mod netns;
+mod packets;
+mod process;
+mod rpc;
+mod sandbox;
+mod system;
+mod watch;
+
+use failure::Failure;
+
 fn main() {
-    println!("squall-node");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (verb, rest) = match arguments.split_first() {
+        Some((verb, rest)) => (verb.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    let outcome = match verb {
+        "exec" => exec::run(rest),
+        "netns" => netns::run(rest),
+        "packets" => Ok(packets::run(rest)),
+        "sandbox" => sandbox::run(rest),
+        "watch" => watch::run(rest),
+        _ => Err(Failure::new(
+            "usage: squall-node exec|netns|packets|sandbox|watch ...",
+        )),
+    };
+    std::process::exit(outcome.unwrap_or_else(|failure| {
+        eprintln!("squall-node {verb}: {}", failure.message);
+        failure.status
+    }));
 }

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from testbed.apiserver import ApiServer, missing, running
 
 from squall.api.cluster import NAMESPACE, Cluster
 from squall.api.crd import definition
@@ -18,6 +17,7 @@ from squall.kubernetes.embedded.kinds import Kinds
 from squall.kubernetes.embedded.loopback import Loopback
 from squall.kubernetes.embedded.objects import Objects
 from squall.kubernetes.embedded.store import Store
+from testbed.apiserver import ApiServer, missing, running
 
 SERVERS = ["real"]
 

@@ -42,12 +42,8 @@ def served_schema(description: str, spec: Schema, status: Schema | None = None) 
     }
     if status is not None:
         parts["status"] = status
-    return {
-        "type": "object",
-        "description": description,
-        "required": ["spec"],
-        "properties": parts,
-    }
+    whole: Schema = {"type": "object", "description": description, "properties": parts}
+    return whole | ({"required": ["spec"]} if "required" in spec else {})
 
 
 def _fold(node: Schema, definitions: Schema) -> Schema:
@@ -90,11 +86,12 @@ def _said(node: Schema) -> Schema:
 def with_defaults(schema: Schema, value: Any) -> Any:  # noqa: ANN401  (any JSON)
     """Copy a value, filling in defaults as the API server does, and for empty strings too.
 
-    An empty string where a default is meant is what upstream's webhook replaces as well.
+    An empty string where a default is meant is what upstream's webhook replaces as well. What the
+    schema says nothing about is shared, not copied, so that its depth does not matter.
     """
     if isinstance(value, list) and "items" in schema:
         return [with_defaults(schema["items"], item) for item in value]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not schema.keys() & {"properties", "additionalProperties"}:
         return value
     children = schema.get("properties", {})
     rest = schema.get("additionalProperties", {})

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from squall.cli.options import parts_of, wait_for
+from squall.node.doctor import Ability
+
+COLOURS = {Ability.OK: "green", Ability.FALLBACK: "yellow", Ability.MISSING: "red"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,17 +26,11 @@ def doctor(
     """Try each capability in a throw-away namespace and say which faults work, and by what."""
     found = wait_for(parts_of(context).diagnose())
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
         return
-    for title, heads, rows in (
-        ("Faults", ("fault", "", "means"), [(k.kind, k.works, k.path) for k in found.kinds]),
-        (
-            "Capabilities",
-            ("capability", "", "found"),
-            [(c.name, c.works, c.detail) for c in found.capabilities],
-        ),
-    ):
-        table = Table(*heads, title=title, title_justify="left", box=None)
-        for name, works, detail in rows:
-            table.add_row(name, "[green]yes[/]" if works else "[red]no[/]", detail)
-        Console().print(table)
+    table = Table("FAULT", "NEEDS", "", "BY", "MISSING", box=None)
+    for finding in found:
+        one = finding.capability
+        ability = f"[{COLOURS[one.ability]}]{one.ability}[/]"
+        table.add_row(finding.kind, one.name, ability, one.path, one.why)
+    Console().print(table)

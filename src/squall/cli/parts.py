@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squall.api.cluster import Cluster
+from squall.node.doctor import Finding
 
 DEFAULT_DATA_DIRECTORY = Path("/var/lib/squall")
 """Where an installation on one host keeps its store, journal and kubeconfig."""
@@ -35,34 +36,6 @@ class Access:
     namespace: str = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """One row of `squall doctor`: what was tried on this host and what came of it."""
-
-    name: str
-    works: bool
-    detail: str
-    """How it works, or what is missing and what to do about it."""
-
-
-@dataclass(frozen=True, slots=True)
-class KindReport:
-    """One fault kind on this host."""
-
-    kind: str
-    works: bool
-    path: str
-    """The means that will be used, or what is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """All that `squall doctor` found."""
-
-    capabilities: Sequence[Capability]
-    kinds: Sequence[KindReport]
-
-
 class Parts(Protocol):
     """The doors through which a verb leaves the command line."""
 
@@ -86,8 +59,8 @@ class Parts(Protocol):
     ) -> int:
         """Run a command inside a target with this process's own streams; return its status."""
 
-    async def diagnose(self) -> Diagnosis:
-        """Try every capability of this host in throw-away namespaces."""
+    async def diagnose(self) -> Sequence[Finding]:
+        """Try every capability that fault kinds need, in throw-away namespaces."""
 
     def recover(self, data_directory: Path) -> AsyncIterator[str]:
         """Take back everything the journal of this host knows; yield a line for each target."""
