@@ -93,8 +93,13 @@ _KINDS: Mapping[str, Fields] = {
         5: ("dryRun", ["text"]),
     },
 }
-_UNKNOWN: Fields = {1: ("typeMeta", "octets"), 2: ("raw", "octets"), 3: ("", "ignored")}
 _TYPE_META: Fields = {1: ("apiVersion", "text"), 2: ("kind", "text")}
+_UNKNOWN: Fields = {
+    1: ("typeMeta", _TYPE_META),
+    2: ("raw", "octets"),
+    3: ("contentEncoding", "text"),
+    4: ("contentType", "text"),
+}
 _TEXT_ENTRY: Fields = {1: ("name", "text"), 2: ("value", "text")}
 _OCTETS_ENTRY: Fields = {1: ("name", "text"), 2: ("value", "octets")}
 _LONGEST_VARINT_BITS = 63
@@ -122,7 +127,7 @@ def _opened(body: bytes) -> tuple[dict[str, Any], bytes]:
     if not body.startswith(_MAGIC):
         raise ValueError("it does not begin as a Kubernetes object")
     envelope = _message(body[len(_MAGIC) :], _UNKNOWN)
-    return _message(envelope.get("typeMeta", b""), _TYPE_META), envelope.get("raw", b"")
+    return envelope.get("typeMeta", {}), envelope.get("raw", b"")
 
 
 def _unreadable(why: Exception) -> ApiError:
