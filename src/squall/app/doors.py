@@ -21,7 +21,6 @@ from squall.kubernetes.exec import Streams, run_in_pod
 from squall.kubernetes.kubeconfig import find, load
 from squall.node.doctor import Finding, examine
 
-
 CHUNK_BYTES = 65536
 
 
@@ -94,9 +93,7 @@ class Doors:
         from squall.controller.preview import preview  # noqa: PLC0415  (see `up`)
 
         async with self.cluster(access) as cluster:
-            found = await preview(
-                cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31)
-            )
+            found = await preview(cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31))
             return found.lines()
 
 
