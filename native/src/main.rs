@@ -1,11 +1,15 @@
 //! The native half of Squall: one program, one subcommand for each thing it holds.
 
+mod detach;
 mod exec;
 mod failure;
 mod netns;
+mod packets;
 mod process;
+mod rpc;
 mod sandbox;
 mod stress;
+mod system;
 mod watch;
 
 use failure::Failure;
@@ -19,11 +23,12 @@ fn main() {
     let outcome = match verb {
         "exec" => exec::run(rest),
         "netns" => netns::run(rest),
+        "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|netns|sandbox|stress|watch ...",
+            "usage: squall-node exec|netns|packets|sandbox|stress|watch ...",
         )),
     };
     std::process::exit(outcome.unwrap_or_else(|failure| {

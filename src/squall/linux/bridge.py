@@ -106,7 +106,7 @@ class Bridge:
         for path in self._records.iterdir():
             record = json.loads(path.read_text())
             pod = PodName(record["namespace"], record["name"])
-            if os.path.ismount(self.network(pod)):
+            if _is_bound(self.network(pod)):
                 self._pods[pod] = record["number"]
                 self._last = max(self._last, record["number"])
             else:
@@ -146,7 +146,7 @@ class Bridge:
 
     def _free_number(self) -> int:
         # Round and round: an address that was just given up is still in somebody's caches.
-        numbers = 2 ** (32 - _PREFIX) - 1
+        numbers = (1 << (32 - _PREFIX)) - 1
         used = set(self._pods.values())
         for turn in range(numbers):
             number = (self._last + 1 + turn - _FIRST) % (numbers - _FIRST) + _FIRST
@@ -187,6 +187,10 @@ class Bridge:
         return f"squ-{digits[:11]}"  # 15 octets: IFNAMSIZ
 
 
+def _is_bound(network: Path) -> bool:
+    return os.path.ismount(network)
+
+
 def _file_name(pod: PodName) -> str:
     return f"{pod.namespace}_{pod.name}"  # neither may have an underscore: RFC 1123
 
@@ -197,10 +201,10 @@ def _bring_up(mark: str) -> tuple[int, Subnets]:
     with IPRoute() as netlink:
         found = netlink.link_lookup(ifname=mark)
         if found:
-            return found[0], _subnets_of(netlink, found[0])
+            return int(found[0]), _subnets_of(netlink, found[0])
         subnets = choose_subnets(mark, _taken(netlink), six=_has_ipv6())
         netlink.link("add", ifname=mark, kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
-        index = netlink.link_lookup(ifname=mark)[0]
+        index: int = netlink.link_lookup(ifname=mark)[0]
         for address, prefix in subnets.with_prefix(1):
             # No search for doubles: usable at once.
             netlink.addr("add", index=index, address=address, prefixlen=prefix, flags=_NODAD)

@@ -172,13 +172,12 @@ async def gone(pid: int, ticks: int) -> None:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    loop = asyncio.get_running_loop()
-    ends = loop.create_future()
+    loop, ends = asyncio.get_running_loop(), asyncio.Event()
     try:
         if started(pid) != ticks:
             return
-        loop.add_reader(handle, lambda: ends.done() or ends.set_result(None))
-        await ends
+        loop.add_reader(handle, ends.set)
+        await ends.wait()
     finally:
         loop.remove_reader(handle)
         os.close(handle)

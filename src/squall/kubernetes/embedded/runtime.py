@@ -82,3 +82,15 @@ class Runtime(Protocol):
         self, pod: Object, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> Session:
         """Start a command in the namespaces and cgroups of a running container."""
+
+
+class Commands(Protocol):
+    """Starts commands in the namespaces and cgroups of a process of this host."""
+
+    async def start(
+        self, pid: int, started: int, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> Session:
+        """Start one beside process `pid`, which started at `started` (clock ticks after boot).
+
+        Raises `TargetGone` where that process has ended.
+        """

@@ -1,8 +1,8 @@
 """Containers of ours on this very kernel."""
 
-import os
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from squall.node.sandboxes import Order, PodName
 
 pytestmark = pytest.mark.host
 
-PROGRAM = shutil.which("squall-node", path=Path(os.sys.executable).parent) or "squall-node"
+PROGRAM = shutil.which("squall-node", path=Path(sys.executable).parent) or "squall-node"
 
 
 @pytest.fixture

@@ -1,0 +1,332 @@
+"""Client of `squall-node packets`, a process that holds packet faults in one network namespace.
+
+The process ends with whoever holds it last: it lives while a client is connected, for one lease
+after the connection is gone, and never past its deadline. Whatever ends it, SIGKILL included, the
+kernel takes back all that it held.
+"""
+
+import asyncio
+import json
+import shutil
+import socket
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, cast
+
+from squall.errors import InvalidFault, SquallError, TryAgain, Unsupported
+from squall.injection.world.network import Counters, Impairment, Peers
+
+START_SECONDS = 5.0
+"""For the process to be ready: it takes milliseconds, so later means that the host is stuck."""
+
+ANSWER_SECONDS = 5.0
+"""For one answer. The longest is a large nft transaction, some tens of milliseconds."""
+
+LONGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes; a list of many thousand rules is a few megabytes."""
+
+_ERRORS: Mapping[str, type[SquallError]] = {
+    "InvalidFault": InvalidFault,
+    "TryAgain": TryAgain,
+    "Unsupported": Unsupported,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens to the packets of one device that go to `peers`."""
+
+    source: str
+    """Which live fault asked for it; names its counters."""
+    peers: tuple[Peers, ...] | None
+    """None: all that leaves the device, but ARP and IPv6 neighbour discovery."""
+    impairment: Impairment
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The rules of one device; a packet that several match passes through each, in order."""
+
+    device: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that one process holds inside its namespace."""
+
+    nft: str = ""
+    """A complete script that replaces our table, with `flags owner`; empty: no table."""
+    lanes: tuple[Lane, ...] = ()
+    lease_seconds: float = 60.0
+    """How long it is held after the connection is gone."""
+    deadline: float | None = None
+    """Moment of boot time, in seconds, at which it ends in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketsState:
+    """What a process holds, and what it did so far."""
+
+    held: Held
+    counters: Mapping[str, Counters]
+    """Of the lanes, by source; those of the nft table are in `PacketsProcess.list`."""
+    unsent: int
+    """Frames lost without being asked: more were waiting than memory is given for, or the device
+    did not take them."""
+
+
+def program() -> str:
+    """Find `squall-node`: beside this Python, where its wheel puts it, else on PATH.
+
+    Raises:
+        Unsupported: it is in neither place.
+    """
+    beside = Path(sys.executable).with_name("squall-node")
+    found = str(beside) if beside.exists() else shutil.which("squall-node")
+    if found is None:
+        raise Unsupported(
+            f"squall-node is neither at {beside} nor on PATH; install the package squall-node"
+        )
+    return found
+
+
+class PacketsProcess:
+    """One running `squall-node packets`, seen through a connection to it.
+
+    Only one connection counts: a newer one replaces this, which then is `gone`. Calls may overlap;
+    the process answers them in order.
+    """
+
+    def __init__(self, connection: "_Connection", pid: int) -> None:
+        self._connection = connection
+        self.pid = pid
+        """Its process id, in our PID namespace."""
+        self.gone = connection.gone
+        """Set when the connection is lost. Unless `close` was called, or another client took over,
+        the process has ended and nothing of what it held is left: the fault has failed open."""
+
+    @classmethod
+    async def start(cls, netns: Path | str, path: Path, *, lease_seconds: float) -> Self:
+        """Start a process inside `netns` and connect to it.
+
+        It is no child of ours: it survives us by one lease. A socket left at `path` is replaced; so
+        try `connect` first. What the process logs stands beside it, in `<path>.log`.
+
+        Args:
+            netns: as `/proc/PID/ns/net`.
+            path: of the Unix socket it listens on; its folder must exist.
+            lease_seconds: until the first `set`.
+
+        Raises:
+            Unsupported: the host lacks something; the message says what.
+            TryAgain: it did not come up in time, or the namespace is gone.
+        """
+        arguments = ("packets", "--netns", str(netns), "--socket", str(path))
+        log = path.with_name(path.name + ".log")
+        with log.open("wb") as stderr:
+            child = await asyncio.create_subprocess_exec(
+                program(),
+                *arguments,
+                "--lease",
+                str(lease_seconds),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        # The child hands over to a session of its own and exits once the socket is there.
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                status = await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+            raise TryAgain(f"squall-node in {netns} was not ready in {START_SECONDS} s") from None
+        if status:
+            said = log.read_text(errors="replace").strip() or f"exit status {status}"
+            failure = Unsupported if status == _HOST_LACKS else TryAgain
+            raise failure(f"squall-node in {netns}: {said}")
+        connected = await cls.connect(path)
+        if connected is None:
+            raise TryAgain(f"squall-node in {netns} ended right after its start; see {log}")
+        return connected
+
+    @classmethod
+    async def connect(cls, path: Path) -> Self | None:
+        """Connect to a process started earlier, by this agent or the one before it.
+
+        Returns:
+            None when nobody listens at `path`: it has ended, and holds nothing.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            transport, connection = await loop.create_unix_connection(_Connection, str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        return cls(connection, _peer_pid(transport.get_extra_info("socket")))
+
+    async def set(self, held: Held) -> None:
+        """Make exactly `held` be in force; on an error nothing has changed.
+
+        The same again changes nothing, and packets waiting in an unchanged lane go on waiting.
+
+        Raises:
+            InvalidFault: a rule that makes no sense, with its reason.
+            Unsupported: the kernel lacks something; the message says what.
+            TryAgain: a device is missing, nft refused, or the process is gone.
+        """
+        await self._connection.ask("set", _to_wire(held))
+
+    async def state(self) -> PacketsState:
+        """Read what was last set, and the counters of the lanes.
+
+        Raises:
+            TryAgain: the process is gone.
+        """
+        answer = await self._connection.ask("state")
+        counters = {source: Counters(**counted) for source, counted in answer["counters"].items()}
+        return PacketsState(_from_wire(answer), counters, answer["unsent"])
+
+    async def list(self) -> str:
+        """Read our nft table from the kernel, with its counters.
+
+        Returns:
+            JSON as `nft -j` prints it: {"nftables": [...]} with chains, rules, sets and counters.
+            The table itself is left out (nft 1.0.6 cannot print an owned one); empty without one.
+
+        Raises:
+            TryAgain: the process is gone, or nft failed.
+        """
+        listed: str = (await self._connection.ask("list"))["json"]
+        return listed
+
+    async def quit(self) -> None:
+        """End the process and wait until it has let go of everything; already gone is fine."""
+        try:
+            await self._connection.ask("quit")
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self.gone.wait()
+        except (TryAgain, TimeoutError):
+            if not self.gone.is_set():
+                raise TryAgain(f"squall-node {self.pid} does not end when asked") from None
+
+    def close(self) -> None:
+        """Drop the connection; the process lives on for its lease."""
+        self._connection.close()
+
+
+_HOST_LACKS = 3
+"""Exit status of squall-node when the host lacks what it needs."""
+
+
+class _Connection(asyncio.Protocol):
+    """JSON lines over a Unix socket: numbered requests, one answer each."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._asked = 0
+
+    async def ask(self, verb: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Send one request and wait for its answer."""
+        if self._transport is None or self.gone.is_set():
+            raise TryAgain(f"squall-node is gone, so it cannot {verb}")
+        self._asked += 1
+        number = self._asked
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        line = json.dumps({"id": number, "do": verb, **(request or {})})
+        self._transport.write(line.encode() + b"\n")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                received: dict[str, Any] = await answer
+        except TimeoutError:
+            raise TryAgain(f"squall-node: no answer to {verb} in {ANSWER_SECONDS} s") from None
+        finally:
+            self._waiting.pop(number, None)
+        if "error" in received:
+            error = received["error"]
+            raise _ERRORS.get(error["kind"], TryAgain)(error["message"])
+        ok: dict[str, Any] = received["ok"]
+        return ok
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > LONGEST_ANSWER:
+            self.close()
+        while (end := self._received.find(b"\n")) >= 0:
+            answer = json.loads(self._received[:end])
+            del self._received[: end + 1]
+            waiting = self._waiting.get(answer["id"])
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(TryAgain("squall-node ended before it answered"))
+
+
+def _peer_pid(connected: socket.socket) -> int:
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
+
+
+def _to_wire(held: Held) -> dict[str, Any]:
+    return {
+        "nft": held.nft,
+        "lanes": [
+            {
+                "device": lane.device,
+                "rules": [
+                    {
+                        "source": rule.source,
+                        "peers": None
+                        if rule.peers is None
+                        else [[peers.cidr, peers.port] for peers in rule.peers],
+                        "impairment": asdict(rule.impairment),
+                    }
+                    for rule in lane.rules
+                ],
+            }
+            for lane in held.lanes
+        ],
+        "lease": held.lease_seconds,
+        "deadline": held.deadline,
+    }
+
+
+def _from_wire(answer: Mapping[str, Any]) -> Held:
+    return Held(
+        nft=answer["nft"],
+        lanes=tuple(
+            Lane(lane["device"], tuple(_rule(rule) for rule in lane["rules"]))
+            for lane in answer["lanes"]
+        ),
+        lease_seconds=answer["lease"],
+        deadline=answer["deadline"],
+    )
+
+
+def _rule(received: Mapping[str, Any]) -> Rule:
+    peers: Sequence[tuple[str, int]] | None = received["peers"]
+    known = {field.name for field in fields(Impairment)}
+    return Rule(
+        received["source"],
+        None if peers is None else tuple(Peers(cidr, port) for cidr, port in peers),
+        Impairment(**{k: v for k, v in received["impairment"].items() if k in known}),
+    )
