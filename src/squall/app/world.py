@@ -28,7 +28,7 @@ def world(
         network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
-        stressors=LinuxStressors(),
+        stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
     )
 
