@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from squall.clock import Clock
-from squall.errors import TargetGone, TryAgain, Unsupported
+from squall.errors import TryAgain, Unsupported
 from squall.injection.world.stressors import Stressor, Taken, Usage
 from squall.injection.world.target import Target
 from squall.linux import cgroups
@@ -137,12 +137,8 @@ def _runs(target: Target) -> list[_Run]:
     Raises:
         TargetGone: its init process is no more; what was in its cgroup ends with it.
     """
-    directories = cgroups.of(target)
     # Any hierarchy will do: stress-ng is put into all of them.
-    directory = next(iter(directories.values()), None)
-    if directory is None:
-        raise TargetGone(f"{target.id}: process {target.pid} is in no container any more")
-    pids = cgroups.members(directory)
+    pids = cgroups.members(next(iter(cgroups.of(target).values())))
     groups = {pid: _group(pid) for pid in pids}
     found = []
     for pid in pids:
