@@ -48,6 +48,11 @@ def cell(*hierarchy_names: str, command: Sequence[str] = REST) -> Iterator[Cell]
     """Make one, and end it with all its processes."""
     cgroups = SandboxCgroups(f"squall-{secrets.token_hex(4)}", roots(*hierarchy_names))
     made = Cell(cgroups.create(secrets.token_hex(32)), Target("d/web/app", "uid", "", 0, 0))
+    for path in made.cgroups:
+        # Other processes of this machine must not starve what is measured.
+        for shares in (path / "cpu.shares", path.parent / "cpu.shares"):
+            if shares.exists():
+                shares.write_text("200000")
     try:
         pid = made.add(*command)
         made.target = Target("d/web/app", "uid", made.cgroups[0].name, pid, started(pid) or 0)
