@@ -101,8 +101,9 @@ class PacketsProcess:
     the process answers them in order.
     """
 
-    def __init__(self, connection: "_Connection", pid: int) -> None:
+    def __init__(self, connection: "_Connection", pid: int, log: Path) -> None:
         self._connection = connection
+        self._log = log
         self.pid = pid
         """Its process id, in our PID namespace."""
         self.gone = connection.gone
@@ -126,7 +127,7 @@ class PacketsProcess:
             TryAgain: it did not come up in time, or the namespace is gone.
         """
         arguments = ("packets", "--netns", str(netns), "--socket", str(path))
-        log = path.with_name(path.name + ".log")
+        log = _log_of(path)
         with log.open("wb") as stderr:
             child = await asyncio.create_subprocess_exec(
                 program(),
@@ -166,7 +167,7 @@ class PacketsProcess:
             transport, connection = await loop.create_unix_connection(_Connection, str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        return cls(connection, _peer_pid(transport.get_extra_info("socket")))
+        return cls(connection, _peer_pid(transport.get_extra_info("socket")), _log_of(path))
 
     async def set(self, held: Held) -> None:
         """Make exactly `held` be in force; on an error nothing has changed.
@@ -212,6 +213,7 @@ class PacketsProcess:
         except (TryAgain, TimeoutError):
             if not self.gone.is_set():
                 raise TryAgain(f"squall-node {self.pid} does not end when asked") from None
+        self._log.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Drop the connection; the process lives on for its lease."""
@@ -278,6 +280,10 @@ class _Connection(asyncio.Protocol):
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(TryAgain("squall-node ended before it answered"))
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".log")
 
 
 def _peer_pid(connected: socket.socket) -> int:
