@@ -241,6 +241,7 @@ async def test_a_new_agent_finds_what_the_old_one_left(net, process, tmp_path):
     assert set(state.counters) == {"a", "b"}
     assert '"counter"' in await again.list()
     await again.quit()
+    assert list(tmp_path.iterdir()) == []
     assert await PacketsProcess.connect(tmp_path / "packets") is None
 
 
