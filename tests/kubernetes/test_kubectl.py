@@ -10,9 +10,11 @@ import shlex
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
+
 from testbed.apiserver import ApiServer
 
 pytestmark = pytest.mark.kubernetes
@@ -37,7 +39,10 @@ def test_kubectl_sees_no_difference(
     with ThreadPoolExecutor(2) as pool:
         ours = pool.submit(transcript, embedded, scene, tmp_path / "embedded")
         theirs = pool.submit(transcript, real, scene, tmp_path / "real")
-    assert ours.result() == theirs.result()
+    differences = unified_diff(
+        theirs.result(), ours.result(), "a real API server", "the embedded API", lineterm="", n=2
+    )
+    assert not (told := "\n".join(differences)), told
 
 
 def transcript(server: ApiServer, scene: str, folder: Path) -> list[str]:
