@@ -1,8 +1,9 @@
 """The controller: watches everything, decides by a pure step, carries out; one task per object."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
@@ -107,8 +108,10 @@ class Controller:
         namespace = self._namespace if cache.resource == NODE_FAULT else None
         while True:
             try:
-                async for event in self._cluster.watch(cache.resource, namespace):
-                    self._take(cache, event)
+                events = self._cluster.watch(cache.resource, namespace)
+                async with aclosing(cast("AsyncGenerator[Event]", events)):
+                    async for event in events:
+                        self._take(cache, event)
             except ApiError as refused:
                 logger(__name__).warning("%s not watched: %s", cache.resource.plural, refused)
             await self._clock.sleep(WATCH_RETRY_SECONDS)

@@ -76,7 +76,7 @@ def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: 
     if recovered:
         events.append(_event("Succeeded", "Recover", now))
         told.append(say.recovered(record.id))
-    if report.message and not _told_already(record, report.message):
+    if report.message and report.message != last_message(record):
         operation = "Apply" if hit else "Recover"
         events.append(_event("Failed", operation, now, report.message))
         told.append(say.failed(f"{operation.lower()} chaos", f"{record.id}: {report.message}"))
@@ -113,8 +113,9 @@ def _proof(known: Proof | None, new: Proof | None, *, hit: bool) -> Proof | None
     return new
 
 
-def _told_already(record: Record, message: str) -> bool:
-    return bool(record.events) and record.events[-1].message == message
+def last_message(record: Record) -> str:
+    """Say what went wrong last, if that was the last thing to happen."""
+    return (record.events[-1].message or "") if record.events else ""
 
 
 def _event(kind: str, operation: str, now: datetime, message: str | None = None) -> RecordEvent:

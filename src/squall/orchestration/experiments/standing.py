@@ -8,7 +8,7 @@ from squall.api.status import INJECTED, NOT_INJECTED_WAIT, Record
 from squall.orchestration.experiments.assignments import Assignments, Place, located, places
 from squall.orchestration.experiments.evidence import Evidence, Report, reports, unassigned
 from squall.orchestration.experiments.facts import Assigned, Key
-from squall.orchestration.experiments.records import TOUCHED, retired
+from squall.orchestration.experiments.records import TOUCHED, last_message, retired
 
 AGENT_ANSWERS_WITHIN = timedelta(seconds=10)
 """An agent that has said nothing of a NodeFault for so long is reported as absent."""
@@ -72,7 +72,7 @@ def going(
             found[key] = _struck(said.get(key))
             where |= {key: before} if before else {}
         elif retired(record) and (live or before is None):
-            found[key] = _FREE
+            found[key] = Report(Evidence.SETTLED, message=last_message(record))
         else:
             frozen = before is not None and not live and before.node not in stopped
             place = before if frozen else located(record, plan.pods, before) or (live and before)

@@ -73,7 +73,7 @@ class _Step:
         starved = self.wanted.runs and records is None
         return Decision(
             status=None if status == self.seen.status else status,
-            urgent=bool(orders.put) or _matters(self.seen.status, status),
+            urgent=release or bool(orders.put) or _matters(self.seen.status, status),
             put=tuple((self._name(node), spec) for node, spec in orders.put.items()),
             remove=orders.remove,
             release=release,
