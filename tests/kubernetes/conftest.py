@@ -12,14 +12,12 @@ from squall.api.fake_cluster import FakeCluster
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
-from squall.kubernetes.embedded.core_kinds import core_kinds
-from squall.kubernetes.embedded.kinds import Kinds
 from squall.kubernetes.embedded.loopback import Loopback
-from squall.kubernetes.embedded.objects import Objects
 from squall.kubernetes.embedded.store import Store
 from testbed.apiserver import ApiServer, missing, running
+from tests.kubernetes.embedded import embedded_objects, embedded_server
 
-SERVERS = ["real"]
+SERVERS = ["embedded", "real"]
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +29,16 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with embedded_server(tmp_path_factory.mktemp("embedded")) as server:
+        yield server
+
+
 @pytest.fixture
 def loopback(tmp_path: Path) -> Iterator[Cluster]:
     store = Store(tmp_path / "squall.db")
-    yield Loopback(Objects(store, Kinds([*core_kinds(), *served_kinds(kinds())])))
+    yield Loopback(embedded_objects(store))
     store.close()
 
 
