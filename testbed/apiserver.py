@@ -37,6 +37,8 @@ class ApiServer:
     url: str
     token: str
     """Of an administrator (`system:masters`)."""
+    authority: Path
+    """Certificate that its own is to be checked with."""
     kubeconfig: Path
     kubectl: Path
 
@@ -79,9 +81,13 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
     store, port = f"http://127.0.0.1:{_free_port()}", _free_port()
     server = ApiServer(
-        f"https://127.0.0.1:{port}", token, folder / "kubeconfig", binaries / "kubectl"
+        url=f"https://127.0.0.1:{port}",
+        token=token,
+        authority=folder / "ca.crt",
+        kubeconfig=folder / "kubeconfig",
+        kubectl=binaries / "kubectl",
     )
-    _write_kubeconfig(server, folder / "ca.crt")
+    _write_kubeconfig(server)
     with ExitStack() as ends:
         etcd = ends.enter_context(_process(folder, "etcd", _etcd(store)))
         _wait("etcd", f"{store}/health", etcd, folder)
@@ -171,8 +177,8 @@ def _wait(
     raise RuntimeError("\n".join([f"{name} {state}; the end of its log:", *log]))
 
 
-def _write_kubeconfig(server: ApiServer, authority: Path) -> None:
-    cluster = {"server": server.url, "certificate-authority": str(authority)}
+def _write_kubeconfig(server: ApiServer) -> None:
+    cluster = {"server": server.url, "certificate-authority": str(server.authority)}
     config = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,8 @@ from squall.kubernetes.embedded.loopback import Loopback
 from squall.kubernetes.embedded.objects import Objects
 from squall.kubernetes.embedded.store import Store
 from testbed.apiserver import ApiServer, missing, running
+
+SERVERS = ["real"]
 
 
 @pytest.fixture(scope="session")
@@ -37,29 +38,56 @@ def loopback(tmp_path: Path) -> Iterator[Cluster]:
     store.close()
 
 
-@pytest.fixture(params=["fake", "loopback", "real"])
+@pytest.fixture(params=SERVERS)
+def server(request: pytest.FixtureRequest) -> ApiServer:
+    """Every server that speaks HTTP, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def its_namespace(http: HttpCluster) -> str:
+    """One of the test's own, on that server."""
+    return await new_namespace(http)
+
+
+@pytest.fixture
+async def http(server: ApiServer) -> AsyncIterator[HttpCluster]:
+    async with HttpCluster.from_kubeconfig(server.kubeconfig) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["fake", "loopback", *SERVERS])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    async with AsyncExitStack() as stack:
-        if request.param == "fake":
-            yield FakeCluster()
-        elif request.param == "loopback":
-            yield request.getfixturevalue("loopback")
-        else:
-            server: ApiServer = request.getfixturevalue(request.param)
-            yield await stack.enter_async_context(HttpCluster.from_kubeconfig(server.kubeconfig))
+    """Everything that stands behind the port, one after the other."""
+    if request.param == "fake":
+        yield FakeCluster()
+    elif request.param == "loopback":
+        yield request.getfixturevalue("loopback")
+    else:
+        server: ApiServer = request.getfixturevalue(request.param)
+        async with HttpCluster.from_kubeconfig(server.kubeconfig) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def forgotten() -> str:
+    """A version that the server has forgotten by now."""
+    return "1"
 
 
 @pytest.fixture
 async def namespace(cluster: Cluster) -> str:
-    return await _new_namespace(cluster)
+    """One of the test's own."""
+    return await new_namespace(cluster)
 
 
 @pytest.fixture
 async def other(cluster: Cluster) -> str:
-    return await _new_namespace(cluster)
+    """A second one."""
+    return await new_namespace(cluster)
 
 
-async def _new_namespace(cluster: Cluster) -> str:
+async def new_namespace(cluster: Cluster) -> str:
     name = f"contract-{uuid.uuid4().hex[:8]}"
     await cluster.create(NAMESPACE, {"metadata": {"name": name}})
     return name

@@ -1,10 +1,10 @@
 """What the port `Cluster` promises, held against everything that stands behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 import pytest
+from tests.kubernetes.objects import Follower, lease, names, node_fault
 
 from squall.api.cluster import (
     LEASE,
@@ -14,65 +14,13 @@ from squall.api.cluster import (
     Change,
     Cluster,
     Conflict,
-    Event,
     NotFound,
-    Object,
     Resource,
 )
 
 pytestmark = pytest.mark.kubernetes
 
 UNSERVED = Resource("example.com", "v1", "Nothing", "nothings")
-
-
-def lease(namespace: str, name: str = "one", **metadata: object) -> Object:
-    return {
-        "metadata": {"name": name, "namespace": namespace, **metadata},
-        "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15},
-    }
-
-
-def node_fault(namespace: str, name: str = "one", node: str = "n1", **metadata: object) -> Object:
-    experiment = {
-        "kind": "NetworkChaos",
-        "namespace": "default",
-        "name": "delay",
-        "uid": "u",
-        "created": "2026-01-01T12:00:00Z",
-    }
-    return {
-        "metadata": {"name": name, "namespace": namespace, **metadata},
-        "spec": {
-            "nodeName": node,
-            "experiment": experiment,
-            "desiredPhase": "Run",
-            "faults": {".": {"action": "delay"}},
-            "targets": [{"id": "default/web", "selectorKey": ".", "podUid": "p"}],
-        },
-    }
-
-
-def names(objects: list[Object]) -> list[str]:
-    return [obj["metadata"]["name"] for obj in objects]
-
-
-@asynccontextmanager
-async def following(watch: AsyncIterator[Event]) -> AsyncIterator["Follower"]:
-    async with aclosing(watch), asyncio.timeout(20):
-        yield Follower(watch)
-
-
-class Follower:
-    def __init__(self, watch: AsyncIterator[Event]) -> None:
-        self._watch = watch
-
-    async def next(self, number: int) -> list[str]:
-        return [str(await self._line()) for _ in range(number)]
-
-    async def _line(self) -> str:
-        event = await anext(self._watch)
-        name = event.object["metadata"]["name"] if event.object else ""
-        return f"{event.change} {name}".strip()
 
 
 async def test_a_created_object_has_all_that_the_server_gives_it(cluster: Cluster, namespace: str):
@@ -113,7 +61,7 @@ async def test_a_kind_that_is_not_served_is_not_found(cluster: Cluster, namespac
     with pytest.raises(NotFound):
         await cluster.list(UNSERVED)
     with pytest.raises(NotFound):
-        async with following(cluster.watch(UNSERVED)) as follower:
+        async with Follower(cluster.watch(UNSERVED)) as follower:
             await follower.next(1)
 
 
@@ -273,7 +221,7 @@ async def test_nothing_new_can_hold_an_object_that_is_being_deleted(
 
 async def test_a_watch_tells_what_is_there_and_then_what_happens(cluster: Cluster, namespace: str):
     await cluster.create(LEASE, lease(namespace, "first"))
-    async with following(cluster.watch(LEASE, namespace)) as follower:
+    async with Follower(cluster.watch(LEASE, namespace)) as follower:
         assert await follower.next(2) == ["ADDED first", "SYNCED"]
         await cluster.create(LEASE, lease(namespace, "second"))
         await cluster.patch(LEASE, namespace, "first", {"spec": {"holderIdentity": "b"}})
@@ -284,7 +232,7 @@ async def test_a_watch_tells_what_is_there_and_then_what_happens(cluster: Cluste
 
 async def test_a_watch_shows_each_step_of_a_held_deletion(cluster: Cluster, namespace: str):
     await cluster.create(NODE_FAULT, node_fault(namespace, finalizers=["squall.dev/a"]))
-    async with following(cluster.watch(NODE_FAULT, namespace)) as follower:
+    async with Follower(cluster.watch(NODE_FAULT, namespace)) as follower:
         assert await follower.next(2) == ["ADDED one", "SYNCED"]
         await cluster.delete(NODE_FAULT, namespace, "one")
         await cluster.patch(NODE_FAULT, namespace, "one", {"metadata": {"finalizers": None}})
@@ -292,7 +240,7 @@ async def test_a_watch_shows_each_step_of_a_held_deletion(cluster: Cluster, name
 
 
 async def test_a_watch_stays_in_its_namespace(cluster: Cluster, namespace: str, other: str):
-    async with following(cluster.watch(LEASE, namespace)) as follower:
+    async with Follower(cluster.watch(LEASE, namespace)) as follower:
         assert await follower.next(1) == ["SYNCED"]
         await cluster.create(LEASE, lease(other, "elsewhere"))
         await cluster.create(LEASE, lease(namespace, "here"))
@@ -303,7 +251,7 @@ async def test_a_watch_by_field_sees_only_what_matches(cluster: Cluster, namespa
     await cluster.create(NODE_FAULT, node_fault(namespace, "mine", "n1"))
     await cluster.create(NODE_FAULT, node_fault(namespace, "theirs", "n2"))
     watch = cluster.watch(NODE_FAULT, namespace, fields="spec.nodeName=n1")
-    async with following(watch) as follower:
+    async with Follower(watch) as follower:
         assert await follower.next(2) == ["ADDED mine", "SYNCED"]
         stop = {"spec": {"desiredPhase": "Stop"}}
         await cluster.patch(NODE_FAULT, namespace, "theirs", stop)
@@ -326,8 +274,8 @@ async def test_the_last_state_comes_with_a_deletion(cluster: Cluster, namespace:
 
 async def test_many_watches_hear_the_same(cluster: Cluster, namespace: str):
     async with (
-        following(cluster.watch(LEASE, namespace)) as one,
-        following(cluster.watch(LEASE, namespace)) as two,
+        Follower(cluster.watch(LEASE, namespace)) as one,
+        Follower(cluster.watch(LEASE, namespace)) as two,
     ):
         assert await one.next(1) == await two.next(1) == ["SYNCED"]
         for name in "abc":

@@ -93,9 +93,13 @@ impl Held {
         }))
     }
 
-    /// Reads our table from the kernel, as JSON; empty when there is none.
+    /// Reads our table from the kernel, as `nft -j` prints it; empty when there is none.
     pub fn list(&mut self) -> Result<String, Refusal> {
-        self.nft.as_mut().map_or(Ok(String::new()), Nft::list)
+        let objects = self.nft.as_mut().map_or(Ok(Vec::new()), Nft::list)?;
+        Ok(match objects.is_empty() {
+            true => String::new(),
+            false => json!({ "nftables": objects }).to_string(),
+        })
     }
 
     /// Takes everything back.

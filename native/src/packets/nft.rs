@@ -2,10 +2,12 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void, CStr, CString};
 
+use serde_json::Value;
+
 use crate::rpc::Refusal;
 
-/// The one table that is ours in a namespace.
-const TABLE: &str = "inet squall_network";
+/// The one table that is ours in a namespace; of the family inet.
+const TABLE: &str = "squall_network";
 
 /// Debian's package libnftables1; loaded at the first use, for it is half of our memory.
 const LIBRARY: &CStr = c"libnftables.so.1";
@@ -65,12 +67,43 @@ impl Nft {
         self.command(script, 0).map(drop)
     }
 
-    /// Reads our table from the kernel, as JSON; empty when there is none.
-    pub fn list(&mut self) -> Result<String, Refusal> {
-        match self.command(&format!("list table {TABLE}"), OUTPUT_JSON) {
-            Err(refusal) if refusal.to_string().contains("No such file") => Ok(String::new()),
-            listed => listed,
+    /// Reads our table from the kernel: the objects of `nft -j list table`, but for the table
+    /// itself. Empty when there is none.
+    ///
+    /// Chain by chain, since libnftables 1.0.6 reads beyond an array when it prints the flags of an
+    /// owned table as JSON: rubbish at best.
+    pub fn list(&mut self) -> Result<Vec<Value>, Refusal> {
+        let mut script = String::new();
+        for object in self.objects("list chains inet")? {
+            if object["chain"]["table"] == TABLE {
+                if let Some(chain) = object["chain"]["name"].as_str() {
+                    script += &format!("list chain inet {TABLE} {chain}\n");
+                }
+            }
         }
+        if script.is_empty() {
+            return Ok(Vec::new());
+        }
+        script += &format!("list sets table inet {TABLE}\nlist counters table inet {TABLE}\n");
+        self.objects(&script)
+    }
+
+    /// Runs commands that list something; each answers with a JSON document of its own.
+    fn objects(&mut self, script: &str) -> Result<Vec<Value>, Refusal> {
+        let listed = self.command(script, OUTPUT_JSON)?;
+        let mut objects = Vec::new();
+        for document in serde_json::Deserializer::from_str(&listed).into_iter::<Value>() {
+            let document = document.map_err(|error| {
+                Refusal::try_again(format!("nft printed what is no JSON: {error}"))
+            })?;
+            let found = document["nftables"].as_array().cloned().unwrap_or_default();
+            objects.extend(
+                found
+                    .into_iter()
+                    .filter(|object| object["metainfo"].is_null()),
+            );
+        }
+        Ok(objects)
     }
 
     fn command(&mut self, script: &str, flags: c_uint) -> Result<String, Refusal> {

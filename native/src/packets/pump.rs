@@ -62,12 +62,12 @@ impl Pump {
         let mut batch = Vec::with_capacity(BATCH);
         let mut watched = Watching::default();
         loop {
+            self.heartbeat.beat(monotonic());
             if self.obey() {
                 return self.drain();
             }
             let taken = self.take()?;
             let now = monotonic();
-            self.heartbeat.beat(now);
             while let Some(frame) = self.scheduler.pop(now) {
                 batch.push(frame);
                 if batch.len() == BATCH {

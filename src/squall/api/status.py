@@ -24,7 +24,7 @@ class Condition(Wire):
     status: Literal["True", "False"]
     """Whether it holds."""
     reason: str | None = None
-    """Why, in one word."""
+    """Why: a word, and what there is to say about it after a colon."""
 
 
 class RecordEvent(Wire):
@@ -66,6 +66,8 @@ class Experiment(Wire):
     """Shall the faults act now?"""
     container_records: list[Record] | None = None
     """Every target; absent until targets were chosen."""
+    interrupted: str | None = None
+    """Why the faults were taken back before their time; they stay so until paused and resumed."""
 
 
 class ExperimentStatus(Wire):

@@ -194,7 +194,8 @@ class PacketsProcess:
         """Read our nft table from the kernel, with its counters.
 
         Returns:
-            JSON as of `nft -j list table`; empty without a table.
+            JSON as `nft -j` prints it: {"nftables": [...]} with chains, rules, sets and counters.
+            The table itself is left out (nft 1.0.6 cannot print an owned one); empty without one.
 
         Raises:
             TryAgain: the process is gone, or nft failed.

@@ -22,11 +22,12 @@ from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
-from squall.node.assignments import Assignment, Ended, Refused, Wanted, assigned
+from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
 from squall.node.journal import Journal, LaneKey
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Silence, Situation, Standing
+from squall.node.placing import place
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
 from squall.node.targets import Processes, Targets, bare
@@ -213,10 +214,13 @@ class Agent:
                 if judged.standing is Standing.RUNS and not ready:
                     undecided.add(assignment.key)
                 else:
-                    self._place(assignment, judged, wanted)
+                    place(assignment, judged, wanted, self._reports, stopping=self._stopping)
         for key in wanted.keys() - undecided:
             wanted[key].live.sort(key=lambda assignment: assignment.order)
             self._order(key, wanted[key])
+        busy = {(key.kind, key.target) for key in (*self._lanes, *undecided)}
+        for kind, target in self._reports.leaving() - busy:
+            self._reports.left(kind, target, ())
         if self._stopping and not self._lanes:
             self._rested.set()
 
@@ -228,25 +232,6 @@ class Agent:
                 if isinstance(refused, Refused):
                     self._reports.refused(judged.held.uid, refused.target, refused.why)
         return [assignment for assignment in each if isinstance(assignment, Assignment)]
-
-    def _place(self, assignment: Assignment, judged: Judged, wanted: dict[LaneKey, Wanted]) -> None:
-        """Put one assignment where it belongs: into its lane, or at once into its report."""
-        record = self._reports.record(assignment)
-        key, standing = assignment.key, judged.standing
-        if standing is Standing.WAITS:
-            self._reports.failed(assignment, judged.why)
-        elif standing is Standing.RUNS and not assignment.one_shot:
-            wanted.setdefault(key, Wanted()).live.append(assignment)
-        elif standing is Standing.RUNS and record and not record.final:
-            wanted.setdefault(key, Wanted()).strikes.append(assignment)
-        elif assignment.one_shot:
-            if record and not self._stopping and not (judged.why and record.final):
-                self._reports.ended(assignment, judged.why)
-        elif key in wanted or (record and record.phase == "Injected"):
-            ended = Ended(assignment, judged.why)
-            wanted.setdefault(key, Wanted()).ended.append(ended)
-        else:
-            self._reports.ended(assignment, judged.why)
 
     def _order(self, key: LaneKey, wanted: Wanted) -> None:
         lane = self._lanes.get(key)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -94,24 +94,16 @@ class Journal:
     def __init__(self, path: Path, boot_id: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._lock = path.with_suffix(".lock").open("w")
-        try:
-            # A record lock, not flock: children that we fork must not keep it alive.
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as held:
-            self._lock.close()
-            raise TryAgain(f"{path} is held by a running agent; stop it first") from held
-        try:
-            self._db = self._opened()
-        except sqlite3.DatabaseError as broken:
-            aside = path.with_suffix(".broken")
-            logger(__name__).error("%s is no journal (%s); moved to %s", path, broken, aside)
-            path.replace(aside)
-            for rest in ("-wal", "-shm"):
-                path.with_name(path.name + rest).unlink(missing_ok=True)
-            self._db = self._opened()
-        self.rebooted = self._boots(boot_id)
-        """True when this host has been started anew since the journal was last held."""
+        with ExitStack() as unwind:
+            self._lock = unwind.enter_context(path.with_suffix(".lock").open("w"))
+            try:
+                # A record lock, not flock: children that we fork must not keep it alive.
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as held:
+                raise TryAgain(f"{path} is held by a running agent; stop it first") from held
+            self._db = unwind.enter_context(closing(self._opened_or_begun_anew()))
+            self._boots(boot_id)
+            unwind.pop_all()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -205,6 +197,17 @@ class Journal:
         ).fetchone()
         return None if row is None else str(row[0])
 
+    def _opened_or_begun_anew(self) -> sqlite3.Connection:
+        try:
+            return self._opened()
+        except sqlite3.DatabaseError as broken:
+            aside = self._path.with_suffix(".broken")
+            logger(__name__).error("%s is no journal (%s), now %s", self._path, broken, aside)
+            self._path.replace(aside)
+            for rest in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + rest).unlink(missing_ok=True)
+            return self._opened()
+
     def _opened(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
@@ -216,16 +219,18 @@ class Journal:
             raise
         return db
 
-    def _boots(self, boot_id: str) -> bool:
-        """Note which boot this is. After another one, deadlines in boot time mean nothing."""
-        last = self._db.execute("SELECT id FROM boot").fetchone()
-        if last == (boot_id,):
-            return False
+    def _boots(self, boot_id: str) -> None:
+        """Note which boot this is. After another one, deadlines in boot time mean nothing.
+
+        Targets and notes stay: a reboot takes back what was done to the kernel, but not what was
+        done through an API.
+        """
+        if self._db.execute("SELECT id FROM boot").fetchone() == (boot_id,):
+            return
         with self._transaction():
             self._db.execute("DELETE FROM boot")
             self._db.execute("INSERT INTO boot VALUES (?)", (boot_id,))
             self._db.execute("UPDATE fault SET deadline_boot = NULL")
-        return last is not None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

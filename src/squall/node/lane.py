@@ -88,7 +88,9 @@ class Lane:
                 self._wanted.strikes.remove(strike)
         if self._dirty:
             await self._converge()
-        elif self._target is not None:
+        elif self._target is None:
+            self._proofs.clear()
+        else:
             await self._measure(self._target)
         return 0.0 if self._dirty else self._proofs.due_in()
 
@@ -109,6 +111,8 @@ class Lane:
     async def _converge(self) -> None:
         wanted, ended = self._open(), list(self._wanted.ended)
         self._dirty = False
+        if not wanted and not ended and not self._touched:
+            return
         try:
             target = await self._reach(wanted)
         except TargetGone as gone:
@@ -124,6 +128,7 @@ class Lane:
         self._proofs.keep_only(self._applied)
         for assignment, reason in ended:
             self._reports.ended(assignment, reason)
+        self._reports.left(self.key.kind, self.key.target, {a.source for a in self._applied})
         if not wanted and self._touched:
             self._journal.restored(self.key)
             self._touched = None
@@ -212,7 +217,8 @@ class Lane:
             return
         await self._proofs.before(target, [assignment])
         self._target = target
-        await self._strikes.carry_out(assignment, target)
+        if not await self._strikes.carry_out(assignment, target):
+            self._proofs.drop(assignment)
 
     async def _measure(self, target: Target) -> None:
         try:
@@ -224,6 +230,5 @@ class Lane:
             self._dirty = bool(self._wanted.live)
 
     async def _look_afterwards(self, ended: Sequence[Assignment]) -> None:
-        target, self._target = self._target, None
-        if target is not None:
-            await unless(self.woken, self._proofs.after(target, ended))
+        if self._target is not None:
+            await unless(self.woken, self._proofs.after(self._target, ended))

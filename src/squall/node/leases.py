@@ -11,9 +11,6 @@ from squall.node.journal import Noted
 CONTROLLER_LEASE = "squall-controller"
 """Name of the Lease that the leading controller renews."""
 
-STOP_GRACE_SECONDS = 0.5
-"""A controller that is heard ends a fault at its deadline itself; the agent gives it this long."""
-
 
 class Silence:
     """How long the controller has been silent, in boot time.
@@ -122,28 +119,25 @@ def _cut_short(held: Held, situation: Situation) -> str:
     """Say why the agent takes a fault back by itself now; empty when it does not."""
     if situation.halted is not None:
         return f"halted: {situation.halted or 'no reason given'}"
-    if situation.now >= ends(held, situation):
+    if situation.now >= ends(held):
         return "its time is over and nobody stopped it"
     if situation.silent and held.ran and not held.outlives_silence:
         return "the controller was silent for longer than its lease"
     return ""
 
 
-def ends(held: Held, situation: Situation) -> float:
+def ends(held: Held) -> float:
     """Give the moment, in boot time, at which the agent ends a fault by itself."""
-    if held.noted.deadline_boot is None:
-        return float("inf")
-    return held.noted.deadline_boot + (0.0 if situation.silent else STOP_GRACE_SECONDS)
+    deadline = held.noted.deadline_boot
+    return float("inf") if deadline is None else deadline
 
 
 def next_moment(held: Held, situation: Situation) -> float:
     """Give the moment at which `stands` may answer differently, if nothing else happens."""
-    moments = [ends(held, situation)]
-    if not held.outlives_silence and held.spec.desired_phase == "Run":
+    moments = [ends(held)]
+    if not held.outlives_silence:
         moments.append(situation.silent_from)
-    if held.noted.deadline_boot is not None:
-        moments.append(max(held.noted.deadline_boot, situation.silent_from))
-    return min((at for at in moments if at > situation.now), default=float("inf"))
+    return min((moment for moment in moments if moment > situation.now), default=float("inf"))
 
 
 def with_deadline(noted: Noted, deadline: datetime | None, wall: datetime, boot: float) -> Noted:

@@ -63,6 +63,14 @@ class Proofs:
             sample = samples.get(assignment.source) or self._reported(assignment)
             self._tracked[assignment.source] = _Tracked(assignment, sample, now)
 
+    def drop(self, assignment: Assignment) -> None:
+        """Stop measuring a strike that was not carried out."""
+        self._tracked.pop(assignment.source, None)
+
+    def clear(self) -> None:
+        """Stop measuring anything: there is no target left to measure in."""
+        self._tracked.clear()
+
     def keep_only(self, live: Sequence[Assignment]) -> None:
         """Stop measuring faults that do not act."""
         by_source = {assignment.source: assignment for assignment in live}

@@ -1,7 +1,7 @@
 """How the targets of this node stand, and the writing of it into NodeFault.status."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from squall.api.cluster import NODE_FAULT, ApiError, Cluster, NotFound
@@ -32,6 +32,8 @@ class _Sheet:
     def __init__(self, held: Held, status: NodeFaultStatus) -> None:
         self.held, self.written = held, status
         self.records = {(record.id, record.selector_key): record for record in status.targets}
+        self.leaving: set[RecordKey] = set()
+        """Records of targets that the NodeFault lists no more, until they are restored."""
         self.due: float | None = None
 
     def status(self) -> NodeFaultStatus:
@@ -69,11 +71,36 @@ class Reports:
             self._sheets[held.uid] = sheet
         began = held.generation != sheet.held.generation and held.spec.desired_phase == "Run"
         sheet.held = held
-        old, sheet.records = sheet.records, {}
-        for target in held.spec.targets:
-            key = (target.id, target.selector_key)
-            sheet.records[key] = _carried(old.get(key), target, afresh=began)
+        listed = {
+            (target.id, target.selector_key): _carried(
+                sheet.records.get((target.id, target.selector_key)), target, afresh=began
+            )
+            for target in held.spec.targets
+        }
+        sheet.leaving = {key for key in sheet.records if key not in listed}
+        sheet.records = {key: sheet.records[key] for key in sheet.leaving} | listed
         self._mark(sheet, urgent=True)
+
+    def leaving(self) -> set[tuple[str, str]]:
+        """List (kind, record id) of targets that were taken off their NodeFault."""
+        return {
+            (sheet.held.spec.experiment.kind, id_)
+            for sheet in self._sheets.values()
+            for id_, _ in sheet.leaving
+        }
+
+    def left(self, kind: str, target: str, sources: Collection[str]) -> None:
+        """Drop the records of faults that were taken off, now that a target feels others only.
+
+        Until then they are shown: a record that is absent counts as restored.
+        """
+        for sheet in self._sheets.values():
+            experiment = sheet.held.spec.experiment
+            for key in [key for key in sheet.leaving if key[0] == target]:
+                if experiment.kind == kind and f"{experiment.uid}/{key[1]}" not in sources:
+                    sheet.leaving.discard(key)
+                    del sheet.records[key]
+                    self._mark(sheet, urgent=True)
 
     def drop(self, uid: str) -> None:
         """Forget a NodeFault that is gone."""
@@ -85,6 +112,11 @@ class Reports:
         target = assignment.target
         record = sheet and sheet.records.get((target.id, target.selector_key))
         return record if record and record.incarnation == target.incarnation else None
+
+    def shows_injected(self, assignment: Assignment) -> bool:
+        """Does the record say that the fault acts?"""
+        record = self.record(assignment)
+        return record is not None and record.phase == "Injected"
 
     def injected(self, assignment: Assignment) -> None:
         """The fault acts."""
@@ -210,5 +242,5 @@ def _carried(
             incarnation=target.incarnation,
         )
     if afresh and old.phase == "Not Injected":
-        return old.model_copy(update={"final": False, "message": ""})
+        return old.model_copy(update={"final": False, "message": "", "proof": None})
     return old

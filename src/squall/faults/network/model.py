@@ -190,7 +190,7 @@ class WantedCut(Wire):
 
     way: Literal["in", "out"]
     """Seen from the target."""
-    peers: tuple[Endpoint, ...] | None
+    peers: tuple[Endpoint, ...] | None = None
     """The other end; None: every packet."""
     device: str = ""
     """Empty: every device but loopback."""
@@ -199,7 +199,7 @@ class WantedCut(Wire):
 class WantedShape(Wire):
     """Packets that shall suffer."""
 
-    peers: tuple[Endpoint, ...] | None
+    peers: tuple[Endpoint, ...] | None = None
     """Where they go; None: anywhere."""
     impairment: Impairment
     """What happens to them."""
