@@ -262,8 +262,15 @@ async def test_faults_on_nested_networks_add_up_where_they_meet(cables, network)
 
 
 async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
-    cables.run(cables.target, "nft", "add table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }")  # noqa: E501
-    cables.run(cables.target, *"tc qdisc add dev eth1 root handle 7: tbf rate 1mbit burst 9k limit 9k".split())  # noqa: E501
+    cables.run(
+        cables.target,
+        "nft",
+        "add table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }",
+    )  # noqa: E501
+    cables.run(
+        cables.target,
+        *"tc qdisc add dev eth1 root handle 7: tbf rate 1mbit burst 9k limit 9k".split(),
+    )  # noqa: E501
     before = cables.snapshot()
     wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=1000),))
     await network.apply(cables.target, wanted)
@@ -310,5 +317,3 @@ async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
 
 async def test_names_are_read_from_the_hosts_file(cables, network):
     assert "127.0.0.1" in await network.resolve(cables.target, "localhost")
-
-
