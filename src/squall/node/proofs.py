@@ -76,6 +76,8 @@ class Proofs:
         by_source = {assignment.source: assignment for assignment in live}
         for source, tracked in list(self._tracked.items()):
             if source in by_source:
+                if tracked.assignment != by_source[source]:
+                    tracked.tries, tracked.next_at = 0, self._clock.boottime()
                 tracked.assignment = by_source[source]
             elif not tracked.assignment.one_shot:
                 del self._tracked[source]
