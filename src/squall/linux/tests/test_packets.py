@@ -86,9 +86,12 @@ async def test_a_tenth_is_lost_when_asked_and_counted(net, process):
     assert (counters.packets, counters.dropped) == (5000, 5000 - arrived)
 
 
-async def test_copies_come_twice_and_damage_never_reaches_the_application(net, process):
+async def test_all_come_twice_when_doubled(net, process):
     await process.set(on_eth0(rule(Impairment(duplicate=100), f"{V4}/32")))
     assert len(net.received(V4, 100)) == 200
+
+
+async def test_damage_is_noticed_by_the_receiver_as_on_a_wire(net, process):
     await process.set(on_eth0(rule(Impairment(corrupt=100), f"{V4}/32", f"{V6}/128")))
     assert net.received(V4, 200) == []
     assert (await process.state()).counters["a"].corrupted == 200
