@@ -16,6 +16,7 @@ from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
+from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
 
 FAR = {4: "10.77.0.2", 6: "fd77::2"}
 """Addresses of the peer on the first cable, by protocol; the target has .1 and ::1."""
