@@ -19,7 +19,7 @@ from squall.kubernetes.embedded.store import Store
 from testbed.apiserver import ApiServer, write_kubeconfig
 from testbed.kubernetes.build import programs
 
-KEPT_CHANGES = 1000
+KEPT_CHANGES = 100
 """Enough for any test's watch, and soon forgotten where a test wants that."""
 
 
