@@ -210,7 +210,8 @@ class Bench:
     async def fault(self, name: str = "f1", color: str = "red", **more: Any) -> None:
         """Store a NodeFault; its experiment is as old as it."""
         targets = more.pop("targets", None) or [self.target()]
-        created = self.clock.now() + timedelta(microseconds=len(self.cluster.objects))
+        age = more.pop("age", timedelta())
+        created = self.clock.now() + timedelta(microseconds=len(self.cluster.objects)) - age
         spec = {
             "nodeName": NODE,
             "experiment": {"kind": "PaintChaos", "namespace": "default", "name": name,
