@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from squall.api.cluster import HALT, LEASE, NODE_FAULT, POD
 from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.node.tests.bench import Bench
+from squall.node.tests.paint import PAINT
 
 
 @pytest.fixture
@@ -320,6 +322,19 @@ async def test_a_bug_in_a_room_is_named_and_tried_again(bench):
     bench.walls.raises.clear()
     await bench.pass_seconds(2)
     assert bench.record()["phase"] == "Injected"
+
+
+async def test_a_room_that_cannot_be_loaded_takes_nothing_else_with_it(bench, caplog):
+    broken = replace(PAINT, injector="squall.nowhere:Injector", probe="squall.nowhere:Probe")
+    bench.kinds["BrokenChaos"] = broken
+    await bench.start()
+    experiment = {"kind": "BrokenChaos", "namespace": "d", "name": "b", "uid": "x-b"}
+    created = bench.clock.now().isoformat()
+    await bench.fault("broken", experiment=experiment | {"created": created})
+    await bench.fault("f1")
+    assert bench.colors() == ["red"]
+    assert "squall.nowhere" in bench.record("broken")["message"]
+    assert "BrokenChaos cannot act" in caplog.text
 
 
 async def test_a_stuck_target_holds_up_nobody_else(bench):
