@@ -1,7 +1,7 @@
 """Measuring whether the faults of one lane are felt: before, during and after."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,15 +36,23 @@ class _Tracked:
 
 
 class Proofs:
-    """The probes of one lane."""
+    """Measures the faults of one lane.
 
-    def __init__(self, probe: Probe[Any] | None, clock: Clock, reports: Reports) -> None:
+    Args:
+        probe: gives the probe of the kind, if it has one; asked only when one is needed.
+        clock: time.
+        reports: learn what was measured.
+    """
+
+    def __init__(
+        self, probe: Callable[[], Probe[Any] | None], clock: Clock, reports: Reports
+    ) -> None:
         self._probe, self._clock, self._reports = probe, clock, reports
         self._tracked: dict[str, _Tracked] = {}
 
     async def before(self, target: Target, fresh: Iterable[Assignment]) -> None:
         """Sample what is there before faults begin, as far as that takes no time."""
-        probe = self._probe
+        probe = self._probe()
         wanted = [a for a in fresh if a.proof and a.source not in self._tracked]
         if probe is None or not wanted:
             return
@@ -114,18 +122,19 @@ class Proofs:
 
     async def after(self, target: Target, ended: Iterable[Assignment]) -> None:
         """Sample once what is there after faults have ended; what cannot be had is left out."""
+        probe = self._probe()
         for assignment in ended:
             record = self._reports.record(assignment)
-            if self._probe is None or record is None or record.proof is None:
+            if probe is None or record is None or record.proof is None:
                 continue
             with suppress(SquallError, TimeoutError):
                 async with asyncio.timeout(SAMPLE_SECONDS):
-                    sample = await self._probe.sample(target, _live(assignment))
+                    sample = await probe.sample(target, _live(assignment))
                 values = dict(sample.values)
                 self._reports.proved(assignment, record.proof.model_copy(update={"after": values}))
 
     async def _judged(self, target: Target, tracked: _Tracked) -> tuple[Judgement, Sample | None]:
-        probe, assignment = self._probe, tracked.assignment
+        probe, assignment = self._probe(), tracked.assignment
         if probe is None:
             raise AssertionError("nothing is tracked without a probe")
         try:
