@@ -2,21 +2,71 @@
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest
+STAMP := $(VENV)/.setup
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-##@ every day
-setup: ## make .venv and build the native crate
-	@command -v uv >/dev/null || python3 -m pip install --quiet uv
-	@test -d $(VENV) || uv venv --quiet --python 3.11 $(VENV)
-	uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
-	uv pip install --quiet --python $(PY) --no-deps -e . ./native
+##@ the two commands
+demo: setup ## run the first experiments on three small programs; KEEP=1 leaves them up
+	$(PY) examples/web-show/demo.py $(if $(KEEP),--keep)
 
-check: ## format, lint, types, layers
+test: check test-fast test-host test-kubernetes test-survival test-kernel ## everything, stage by stage
+
+##@ stages of make test, each alone
+check: setup ## format, lint, types, layers, Rust
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	cd native && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 
-.PHONY: help setup check
+test-fast: setup ## models, steps, laws, parts; no root
+	$(PYTEST) -m "not host and not kernel and not kubernetes and not survival"
+	cd native && cargo test --quiet
+
+test-host: setup ## injectors, targets and the command line on this kernel; root
+	$(PYTEST) -m "host and not survival and not kubernetes"
+
+test-kubernetes: setup ## the contract of the API, embedded and with a real kube-apiserver
+	$(PY) -m testbed.kubernetes
+	$(PYTEST) -m kubernetes tests/kubernetes
+
+test-survival: setup ## kill parts at random, compare the host with what it was; root
+	$(PYTEST) -m survival tests/survival
+
+test-kernel: setup ## the network and stress rooms on a kernel with netem and cgroup v2; root
+	$(PY) -m testbed.uml
+
+##@ every day
+setup: $(STAMP) ## install what is missing, make .venv, build the native crate
+$(STAMP): requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
+	./testbed/system.sh
+	@command -v uv >/dev/null || python3 -m pip install --quiet uv
+	@test -d $(VENV) || uv venv --quiet --python 3.11 $(VENV)
+	uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	uv pip install --quiet --python $(PY) --no-deps -e . ./native
+	@touch $@
+
+format: setup ## rewrite what can be rewritten
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix --quiet .
+	cd native && cargo fmt
+
+bench: setup ## figures against limits measured in the same run
+	for file in bench/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
+##@ things that are generated
+generate: setup ## CRDs and the reference of their fields, from the models
+	$(PY) -m testbed.generate
+
+lock: ## pin every dependency by hash
+	uv lock --quiet
+	uv export --no-emit-workspace --no-header --all-groups --quiet -o requirements.lock
+
+room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
+	$(PY) -m testbed.room $(NAME) $(KIND)
+
+.PHONY: help demo test check test-fast test-host test-kubernetes test-survival test-kernel \
+	setup format bench generate lock room

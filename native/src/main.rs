@@ -1,22 +1,38 @@
-//! `squall-node`: what holds faults inside a target, one process per target and module.
+//! The native half of Squall: one program, one subcommand for each thing it holds.
 
 mod detach;
+mod exec;
+mod failure;
+mod netns;
 mod packets;
+mod process;
 mod rpc;
+mod sandbox;
+mod stress;
 mod system;
+mod watch;
+
+use failure::Failure;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (module, rest) = match arguments.split_first() {
-        Some((module, rest)) => (module.as_str(), rest),
+    let (verb, rest) = match arguments.split_first() {
+        Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let status = match module {
-        "packets" => packets::run(rest),
-        _ => {
-            system::log("usage: squall-node packets ...");
-            system::EXIT_USAGE
-        }
+    let outcome = match verb {
+        "exec" => exec::run(rest),
+        "netns" => netns::run(rest),
+        "packets" => Ok(packets::run(rest)),
+        "sandbox" => sandbox::run(rest),
+        "stress" => stress::run(rest),
+        "watch" => watch::run(rest),
+        _ => Err(Failure::new(
+            "usage: squall-node exec|netns|packets|sandbox|stress|watch ...",
+        )),
     };
-    std::process::exit(status);
+    std::process::exit(outcome.unwrap_or_else(|failure| {
+        eprintln!("squall-node {verb}: {}", failure.message);
+        failure.status
+    }));
 }

@@ -73,19 +73,20 @@ impl Nft {
     /// Chain by chain, since libnftables 1.0.6 reads beyond an array when it prints the flags of an
     /// owned table as JSON: rubbish at best.
     pub fn list(&mut self) -> Result<Vec<Value>, Refusal> {
-        let mut script = String::new();
+        let mut found = Vec::new();
         for object in self.objects("list chains inet")? {
             if object["chain"]["table"] == TABLE {
                 if let Some(chain) = object["chain"]["name"].as_str() {
-                    script += &format!("list chain inet {TABLE} {chain}\n");
+                    // One command at a time: libnftables reads only what the first one names.
+                    found.extend(self.objects(&format!("list chain inet {TABLE} {chain}"))?);
                 }
             }
         }
-        if script.is_empty() {
-            return Ok(Vec::new());
+        if !found.is_empty() {
+            found.extend(self.objects(&format!("list sets table inet {TABLE}"))?);
+            found.extend(self.objects(&format!("list counters table inet {TABLE}"))?);
         }
-        script += &format!("list sets table inet {TABLE}\nlist counters table inet {TABLE}\n");
-        self.objects(&script)
+        Ok(found)
     }
 
     /// Runs commands that list something; each answers with a JSON document of its own.

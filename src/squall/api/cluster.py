@@ -40,11 +40,14 @@ WORKLOAD = Resource("squall.dev", "v1alpha1", "Workload", "workloads")
 
 
 class ApiError(SquallError):
-    """The API refused; `message` is its own sentence."""
+    """The API refused; `message` is its own sentence, `details` those of its Status."""
 
-    def __init__(self, code: int, reason: str, message: str) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message = code, reason, message
+        self.details = details or {}
 
 
 class NotFound(ApiError):

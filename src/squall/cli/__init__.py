@@ -1,1 +1,46 @@
 """The command line: one file for each verb."""
+
+import typer
+
+from squall.cli import apply, doctor, execute, get, halt, preview, recover, run, up
+from squall.cli.parts import Parts
+from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
+
+EXIT_CODES: dict[type[BaseException], int] = {
+    InvalidFault: 2,
+    TargetGone: 1,
+    Unsupported: 3,
+    TryAgain: 75,  # EX_TEMPFAIL of sysexits.h
+}
+
+
+def program() -> typer.Typer:
+    """Assemble the verbs."""
+    app = typer.Typer(
+        name="squall",
+        help="Inject faults into running systems, prove that they acted, and take them back.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover):
+        verb.add_to(app)
+    return app
+
+
+def main(parts: Parts) -> int:
+    """Run one verb and turn what it raises into an exit code and one clear line.
+
+    Returns:
+        0 done; 2 the request is wrong; 3 the host cannot do it; 75 try again later; 1 otherwise.
+    """
+    try:
+        program()(obj=parts)
+    except SystemExit as end:  # how the parser ends: help, wrong usage, a verb's own status
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        return 130
+    except (SquallError, OSError) as failure:
+        typer.echo(f"squall: {failure}", err=True)
+        return next((code for kind, code in EXIT_CODES.items() if isinstance(failure, kind)), 1)
+    return 0

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import Any
 
 from squall.api.cluster import Resource
-from squall.api.wire import Fault, Wire
+from squall.api.experiment import ExperimentSpec
+from squall.api.wire import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class FaultKind:
     resource: Resource
     """Its kind on the wire, such as NetworkChaos in `chaos-mesh.org/v1alpha1`."""
 
-    spec: type[Wire]
+    spec: type[ExperimentSpec]
     """What its `spec` may say; validates and gives the CRD's schema."""
 
     fault: type[Fault]

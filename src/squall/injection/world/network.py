@@ -1,7 +1,8 @@
 """What an injector may do to the network of a target, and measure in it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import Literal, Protocol
 
 from squall.injection.world.target import Target
@@ -14,7 +15,24 @@ class Peers:
     cidr: str
     """Canonical IPv4 or IPv6 network, as `10.0.0.7/32`."""
     port: int = 0
-    """Destination port; 0 means any."""
+    """The peer's own port: destination of what leaves, source of what arrives; 0 means any."""
+
+
+def canonical(peers: Iterable[Peers]) -> tuple[Peers, ...]:
+    """Sort peers, and join networks that overlap or touch, port by port.
+
+    Raises:
+        ValueError: a CIDR that is none.
+    """
+    by_port: dict[int, list[IPv4Network | IPv6Network]] = {}
+    for peer in peers:
+        by_port.setdefault(peer.port, []).append(ip_network(peer.cidr))
+    joined: list[Peers] = []
+    for port, networks in by_port.items():
+        four = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
+        six = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
+        joined += (Peers(str(network), port) for network in (*four, *six))
+    return tuple(sorted(joined))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +94,44 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the means did for one source since it was put there."""
+    """What the means did for one source since it was put there; None: it does not count that."""
 
     packets: int = 0
     """Packets that matched."""
-    delayed: int = 0
-    dropped: int = 0
-    duplicated: int = 0
-    corrupted: int = 0
-    reordered: int = 0
-    delay_us_sum: int = 0
+    delayed: int | None = 0
+    dropped: int | None = 0
+    duplicated: int | None = 0
+    corrupted: int | None = 0
+    reordered: int | None = 0
+    delay_us_sum: int | None = 0
     """Time that delayed packets were held, summed: mean delay = delay_us_sum / delayed."""
+    bytes: int | None = None
+    """Of the packets that were let through, headers included."""
+
+    def __add__(self, other: "Counters") -> "Counters":
+        """Count for several means of one source; what one of them does not count is unknown."""
+        pairs = zip(astuple(self)[1:], astuple(other)[1:], strict=True)
+        counts = (None if a is None or b is None else a + b for a, b in pairs)
+        return Counters(self.packets + other.packets, *counts)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkState:
-    """Everything of ours that is in force in one network namespace."""
+    """Everything of ours that is in force in one network namespace.
+
+    What order says nothing about is sorted when it is made, so that equal states compare equal:
+    cuts, and shapes of different devices.
+    """
 
     cuts: tuple[Cut, ...] = ()
+    """At most one for each source, way and device."""
     shapes: tuple[Shape, ...] = ()
+
+    def __post_init__(self) -> None:
+        cuts = sorted(self.cuts, key=lambda cut: (cut.source, cut.way, cut.device))
+        shapes = sorted(self.shapes, key=lambda shape: shape.device)
+        object.__setattr__(self, "cuts", tuple(cuts))
+        object.__setattr__(self, "shapes", tuple(shapes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +143,9 @@ class Ping:
     refused: int = 0
     """Sends that failed at once with EPERM: the mark of a cut on the way out."""
     rtt_ms: tuple[float, ...] = field(default=())
+    """One for each reply, in order of arrival."""
+    duplicates: int = 0
+    """Further replies to the same request."""
 
 
 class Network(Protocol):

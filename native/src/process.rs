@@ -1,0 +1,77 @@
+//! What `sandbox`, `exec` and `watch` know about processes.
+
+use crate::failure::{Failure, Outcome, While};
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::execvp;
+use std::ffi::CString;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+/// Start time in clock ticks after boot (field 22 of stat): tells a process from a later one with
+/// the same number. None when there is no such process.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; what follows it starts with field 3.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// A descriptor that becomes readable when the process has ended.
+pub fn pidfd(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes plain numbers and returns a new descriptor or -1.
+    let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: nobody else owns the new descriptor.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Die with the parent: SIGKILL when it is gone, at once if it is gone already.
+///
+/// `parent` is the reading end of a pipe that only the parent can write to: inside a new pid
+/// namespace getppid() cannot tell.
+pub fn die_with_parent(parent: &impl AsFd) -> Outcome<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL).on("PR_SET_PDEATHSIG")?;
+    let mut polled = [PollFd::new(parent.as_fd(), PollFlags::empty())];
+    match poll(&mut polled, PollTimeout::ZERO) {
+        Ok(0) => Ok(()),
+        _ => Err(Failure::new("the parent is gone")),
+    }
+}
+
+/// Exit status as a shell tells it: 128 + n after signal n.
+pub fn exit_status(status: WaitStatus) -> Option<i32> {
+    match status {
+        WaitStatus::Exited(_, code) => Some(code),
+        WaitStatus::Signaled(_, signal, _) => Some(128 + signal as i32),
+        _ => None,
+    }
+}
+
+/// Become another program; returns only if that fails.
+pub fn become_program(command: &[String]) -> Failure {
+    let Ok(arguments) = command
+        .iter()
+        .map(|word| CString::new(word.as_str()))
+        .collect::<Result<Vec<_>, _>>()
+    else {
+        return Failure::new("a word of the command has a NUL in it");
+    };
+    let Some(program) = arguments.first() else {
+        return Failure::new("the command is empty");
+    };
+    // Ours: Rust ignores SIGPIPE, and the mask of the caller is inherited.
+    // SAFETY: SIG_DFL is a valid disposition; no handler runs.
+    unsafe { nix::libc::signal(nix::libc::SIGPIPE, nix::libc::SIG_DFL) };
+    let _ = nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    let Err(error) = execvp(program, &arguments);
+    let status = if matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+        127
+    } else {
+        126
+    };
+    Failure {
+        message: format!("{}: {}", command[0], error.desc()),
+        status,
+    }
+}

@@ -1,0 +1,135 @@
+//! `squall-node watch --pid AGENT --lease SECONDS --lock FILE -- COMMAND...`
+//!
+//! When the agent has died and nobody has taken its place for one lease, run the command once.
+//!
+//! Taking its place means starting a watcher on the same lock file: its content names the watcher
+//! in charge, and whoever finds another name there leaves without a word. The lock itself is held
+//! while the name is written and while the command runs, so a new agent that waits for its
+//! watcher's first line never works against a recovery that is under way.
+
+use crate::failure::{Failure, Outcome, While};
+use crate::process::{exit_status, pidfd, started};
+use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{signal, SigHandler, Signal};
+use nix::sys::wait::waitpid;
+use nix::time::{clock_nanosleep, ClockId, ClockNanosleepFlags};
+use nix::unistd::{chdir, fork, setsid, ForkResult};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+struct Orders {
+    pid: i32,
+    lease: Duration,
+    lock: PathBuf,
+    command: Vec<String>,
+}
+
+pub fn run(arguments: &[String]) -> Outcome<i32> {
+    let orders = read(arguments)?;
+    // Taken first: an agent that dies from here on is noticed.
+    let agent = pidfd(orders.pid).ok();
+    let _ = setsid(); // fails where we lead a session already
+    chdir("/").on("chdir /")?;
+    for ignored in [Signal::SIGHUP, Signal::SIGINT] {
+        // SAFETY: ignoring installs no code.
+        unsafe { signal(ignored, SigHandler::SigIgn) }.on("signal")?;
+    }
+    let me = format!(
+        "{} {}",
+        std::process::id(),
+        started(std::process::id() as i32).unwrap_or(0)
+    );
+    {
+        let mut lock = locked(&orders.lock)?;
+        lock.set_len(0).on("lock")?;
+        lock.write_all(me.as_bytes()).on("lock")?;
+    }
+    println!("watching");
+    if let Some(agent) = agent {
+        let mut polled = [PollFd::new(agent.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut polled, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
+    }
+    wait(orders.lease);
+
+    let mut lock = locked(&orders.lock)?;
+    let mut charged = String::new();
+    lock.read_to_string(&mut charged).on("lock")?;
+    if charged != me {
+        return Ok(0);
+    }
+    let status = carry_out(&orders.command)?;
+    let _ = lock.rewind().and_then(|()| lock.set_len(0));
+    Ok(status)
+}
+
+fn read(arguments: &[String]) -> Outcome<Orders> {
+    let usage = || {
+        Failure::new("usage: squall-node watch --pid PID --lease SECONDS --lock FILE -- COMMAND...")
+    };
+    let cut = arguments
+        .iter()
+        .position(|word| word == "--")
+        .ok_or_else(usage)?;
+    let option = |name: &str| {
+        arguments[..cut]
+            .chunks_exact(2)
+            .find(|pair| pair[0] == name)
+            .map(|pair| pair[1].as_str())
+    };
+    let seconds: f64 = option("--lease")
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(usage)?;
+    Ok(Orders {
+        pid: option("--pid")
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(usage)?,
+        lease: Duration::try_from_secs_f64(seconds).map_err(|_| usage())?,
+        // Absolute, for this process leaves the directory it was started in.
+        lock: std::path::absolute(option("--lock").ok_or_else(usage)?).on("--lock")?,
+        command: arguments[cut + 1..].to_vec(),
+    })
+}
+
+fn locked(path: &Path) -> Outcome<Flock<File>> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .on(&path.to_string_lossy())?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .on(&path.to_string_lossy())
+}
+
+/// Sleep on the clock that goes on while the machine is suspended, as the leases do.
+fn wait(time: Duration) {
+    let mut left = time.into();
+    while let Err(nix::Error::EINTR) =
+        clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::empty(), &left).map(|rest| {
+            left = rest;
+        })
+    {}
+}
+
+/// Run the command and wait for it; the lock is not inherited.
+fn carry_out(command: &[String]) -> Outcome<i32> {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.on("fork")? {
+        ForkResult::Child => {
+            let failure = crate::process::become_program(command);
+            eprintln!("squall-node watch: {}", failure.message);
+            std::process::exit(failure.status)
+        }
+        ForkResult::Parent { child } => loop {
+            if let Some(status) = waitpid(child, None).map(exit_status).on("waitpid")? {
+                return Ok(status);
+            }
+        },
+    }
+}

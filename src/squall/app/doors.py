@@ -1,0 +1,126 @@
+"""What the command line needs from the rest of the house; see `squall.cli.parts`."""
+
+import asyncio
+import os
+import secrets
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from squall.api.cluster import Cluster
+from squall.app.places import Places, boot_id
+from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, UpSettings
+from squall.errors import TryAgain
+from squall.faults import kinds
+from squall.kubernetes.client import HttpCluster
+from squall.kubernetes.connection import Connection
+from squall.kubernetes.exec import Streams, run_in_pod
+from squall.kubernetes.kubeconfig import find, load
+from squall.node.doctor import Finding, examine
+
+CHUNK_BYTES = 65536
+
+
+class Doors:
+    """Implements `Parts` on this host."""
+
+    @asynccontextmanager
+    async def cluster(self, access: Access) -> AsyncIterator[Cluster]:
+        """Connect to the API that `access` finds."""
+        async with HttpCluster.from_kubeconfig(_kubeconfig(access)) as cluster:
+            yield cluster
+
+    async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
+        """Run everything on this host until stopped."""
+        from squall.app.up import Up  # noqa: PLC0415  (server and kernel, for this verb alone)
+
+        if os.geteuid() != 0:
+            raise PermissionError("squall up needs root: it makes namespaces and cgroups")
+        await Up(settings).run(ready)
+
+    async def execute(
+        self, access: Access, pod: str, container: str | None, command: Sequence[str]
+    ) -> int:
+        """Run a command inside a target."""
+        connection = Connection(load(_kubeconfig(access)))
+        streams = Streams(_writer(1), _writer(2), _chunks())
+        try:
+            return await run_in_pod(
+                connection, access.namespace, pod, command, streams, container=container or ""
+            )
+        finally:
+            await connection.aclose()
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Try every capability that fault kinds need."""
+        from squall.linux.capabilities import LinuxCapabilities  # noqa: PLC0415  (see `up`)
+
+        return await examine(LinuxCapabilities(), kinds())
+
+    async def recover(self, data_directory: Path) -> AsyncIterator[str]:
+        """Take back everything the journal of this host knows."""
+        from squall.app.up import objects_of  # noqa: PLC0415  (see `up`)
+        from squall.app.world import world  # noqa: PLC0415
+        from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.clock import SystemClock  # noqa: PLC0415
+        from squall.linux.processes import Processes  # noqa: PLC0415
+        from squall.node.journal import Journal  # noqa: PLC0415
+        from squall.node.recover import recover  # noqa: PLC0415
+
+        places = Places(data_directory)
+        if not places.journal.exists():
+            yield f"{places.journal} does not exist: no agent has worked from there"
+            return
+        journal, clock = Journal(places.journal, boot_id()), SystemClock()
+        objects = objects_of(places)
+        try:
+            acting = world(places, Loopback(objects), clock, lease_seconds=0)
+            outcomes = await recover(journal, kinds(), acting, Processes())
+        finally:
+            objects.store.close()
+            journal.close()
+        for outcome in outcomes:
+            yield f"{outcome.kind} {outcome.target}: {outcome.outcome}"
+        if not all(outcome.clean for outcome in outcomes):
+            raise TryAgain("not everything could be restored; the journal keeps what is left")
+        yield f"{len(outcomes)} targets are as they were"
+
+    async def preview(self, access: Access, manifest: dict[str, Any]) -> Sequence[str]:
+        """Name exactly the targets an experiment would hit."""
+        from squall.controller.preview import preview  # noqa: PLC0415  (see `up`)
+
+        async with self.cluster(access) as cluster:
+            found = await preview(cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31))
+            return found.lines()
+
+
+def _kubeconfig(access: Access) -> Path:
+    return find(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
+
+
+def _writer(descriptor: int) -> Callable[[bytes], None]:
+    def write(octets: bytes) -> None:
+        while octets:
+            octets = octets[os.write(descriptor, octets) :]
+
+    return write
+
+
+async def _chunks() -> AsyncIterator[bytes]:
+    """Read standard input as it comes."""
+    if sys.stdin is None or sys.stdin.closed:
+        return
+    mode = os.fstat(0).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(0)):
+        # A file, or /dev/null: never waits, and the event loop cannot wait for it.
+        while chunk := os.read(0, CHUNK_BYTES):
+            yield chunk
+        return
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while chunk := await reader.read(CHUNK_BYTES):
+        yield chunk

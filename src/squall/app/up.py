@@ -1,0 +1,181 @@
+"""`squall up`: a Kubernetes API, controller, agent and local workloads, in one process."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from squall.app.places import Places, boot_id, node_name
+from squall.app.world import squall_command, world
+from squall.cli.parts import UpSettings
+from squall.controller.loop import Controller
+from squall.faults import kinds
+from squall.injection.served import served_kinds
+from squall.kubernetes.embedded.certificates import certificates
+from squall.kubernetes.embedded.core_kinds import core_kinds
+from squall.kubernetes.embedded.kinds import Kinds
+from squall.kubernetes.embedded.kubeconfig import token, write_kubeconfig
+from squall.kubernetes.embedded.loopback import Loopback
+from squall.kubernetes.embedded.objects import Objects
+from squall.kubernetes.embedded.pods_of_host import HostPods, register
+from squall.kubernetes.embedded.pods_runtime import PodRuntime
+from squall.kubernetes.embedded.pods_status import Host
+from squall.kubernetes.embedded.serve import Server
+from squall.kubernetes.embedded.store import Store
+from squall.kubernetes.embedded.workloads import LocalWorkloads
+from squall.linux.clock import SystemClock
+from squall.linux.host_containers import LinuxHostContainers
+from squall.linux.logs import LogFiles
+from squall.linux.packets import program
+from squall.linux.processes import Processes
+from squall.linux.sandboxes import LinuxSandboxes
+from squall.linux.sandboxes import Places as SandboxPlaces
+from squall.linux.sessions import Commands
+from squall.linux.watcher import Watcher
+from squall.node.agent import Agent
+from squall.node.journal import Journal
+from squall.node.sandboxes import HostContainer
+from squall.telemetry import logger
+
+
+def objects_of(places: Places) -> Objects:
+    """Open the store of an installation, with every kind that it serves."""
+    return Objects(Store(places.objects), Kinds([*core_kinds(), *served_kinds(kinds())]))
+
+
+class Up:
+    """One installation on this host, from start to clean stop.
+
+    What is started first is stopped last: targets are restored while controller and API can still
+    write down that they were.
+    """
+
+    def __init__(self, settings: UpSettings) -> None:
+        self._settings = settings
+        self._places = Places(settings.data_directory)
+        self._clock = SystemClock()
+        self._host = Host(node_name(), (settings.host,))
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Run until SIGTERM or SIGINT, then restore every target and end."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            watcher = await stack.enter_async_context(self._watched())
+            journal = Journal(self._places.journal, boot_id())
+            stack.callback(journal.close)
+            objects = objects_of(self._places)
+            stack.callback(objects.store.close)
+            sandboxes = await stack.enter_async_context(self._sandboxes())
+            address = await stack.enter_async_context(self._served(objects, sandboxes))
+            await register(Loopback(objects, "squall-node"), self._host, self._clock)
+            agent = self._agent(objects, journal)
+            parts = [watcher.keep(), self._controller(objects), *self._pods(objects, sandboxes)]
+            # What was made until here lives as long as the process: the collector may skip it.
+            gc.freeze()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part) for part in parts]
+                acting = group.create_task(agent.run())
+                ready(address)
+                await _first(stopping.wait(), acting)
+                await agent.stop(restore=True)
+                for task in tasks:
+                    task.cancel()
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[Watcher]:
+        """Have somebody outside take everything back should this process die."""
+        recover = [squall_command(), "recover", "--all", "--data-dir"]
+        watcher = Watcher(
+            self._places.watcher,
+            self._settings.lease_seconds,
+            [*recover, str(self._places.directory.resolve())],
+        )
+        await watcher.start()
+        yield watcher
+        # Reached only after a clean end: whatever else happened, the watcher must see it through.
+        await watcher.stop()
+
+    @asynccontextmanager
+    async def _sandboxes(self) -> AsyncIterator[LinuxSandboxes]:
+        places = SandboxPlaces(self._places.mark, self._places.run, self._places.logs)
+        sandboxes = LinuxSandboxes(places, program())
+        await sandboxes.up()
+        yield sandboxes
+        await sandboxes.down()
+
+    @asynccontextmanager
+    async def _served(self, objects: Objects, sandboxes: LinuxSandboxes) -> AsyncIterator[str]:
+        host, directory = self._settings.host, self._places.directory
+        names = sorted({host, "localhost", "127.0.0.1", "::1", self._host.name})
+        certified, secret = certificates(directory, names), token(directory)
+        logs = LogFiles(sandboxes.log_path, sandboxes.ended)
+        runtime = PodRuntime(logs, Processes(), Commands(program()))
+        server = Server(objects, secret, certified.server_context(), runtime)
+        port = await server.start(host, self._settings.port)
+        write_kubeconfig(self._places.kubeconfig, host, port, certified, secret)
+        try:
+            yield f"https://{host}:{port}"
+        finally:
+            await server.stop()
+
+    def _agent(self, objects: Objects, journal: Journal) -> Agent:
+        cluster = Loopback(objects, "squall-agent")
+        return Agent(
+            cluster,
+            self._clock,
+            kinds(),
+            world(
+                self._places,
+                cluster,
+                self._clock,
+                lease_seconds=self._settings.lease_seconds,
+                allow_host_network=self._settings.allow_host_network,
+            ),
+            Processes(),
+            journal,
+            node_name=self._host.name,
+            lease_seconds=self._settings.lease_seconds,
+        )
+
+    def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:
+        return Controller(
+            Loopback(objects, "squall-controller"),
+            self._clock,
+            kinds(),
+            lease_seconds=self._settings.lease_seconds,
+            identity=self._host.name,
+        ).run()
+
+    def _pods(self, objects: Objects, sandboxes: LinuxSandboxes) -> list[Coroutine[Any, Any, None]]:
+        cluster = Loopback(objects, "squall-node")
+        mirrored = LinuxHostContainers() if self._settings.containers else _NoContainers()
+        return [
+            LocalWorkloads(cluster, sandboxes, self._host, self._clock).run(),
+            HostPods(cluster, mirrored, self._host, self._clock).run(),
+        ]
+
+
+class _NoContainers:
+    """What other runtimes run, where nobody wants to know: Pods that were shown before go."""
+
+    async def list(self) -> Sequence[HostContainer]:
+        """Find nothing."""
+        return ()
+
+    async def signal(self, container: HostContainer, number: int) -> None:
+        """Touch nothing."""
+
+
+async def _first(waiting: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
+    """Wait for a stop; an agent that ends without one has failed, and its group ends with it."""
+    asked = asyncio.ensure_future(waiting)
+    await asyncio.wait([asked, task], return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        asked.cancel()
+        logger(__name__).error("the agent ended by itself")

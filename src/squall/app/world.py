@@ -1,0 +1,40 @@
+"""The world of this host: every port of `injection.world`, by its adapter."""
+
+import sys
+from pathlib import Path
+
+from squall.api.cluster import Cluster
+from squall.app.places import Places
+from squall.clock import Clock
+from squall.injection.world import World
+from squall.kubernetes.pods import ClusterPods
+from squall.linux.containers import LinuxContainers
+from squall.linux.lanes import Lanes
+from squall.linux.network import LinuxNetwork
+from squall.linux.packets import program
+from squall.linux.stressors import LinuxStressors
+
+
+def world(
+    places: Places,
+    cluster: Cluster,
+    clock: Clock,
+    *,
+    lease_seconds: float,
+    allow_host_network: bool = False,
+) -> World:
+    """Build what injectors act through on this host."""
+    return World(
+        clock=clock,
+        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
+        containers=LinuxContainers(),
+        pods=ClusterPods(cluster),
+        stressors=LinuxStressors(clock, program()),
+        allow_host_network=allow_host_network,
+    )
+
+
+def squall_command() -> str:
+    """Path of the `squall` that runs; a watcher calls it long after this process is gone."""
+    beside = Path(sys.executable).with_name("squall")
+    return str(beside if beside.exists() else Path(sys.argv[0]).resolve())

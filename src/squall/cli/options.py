@@ -1,0 +1,57 @@
+"""Options that several verbs share."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import yaml
+
+from squall.api.cluster import Object
+from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Parts
+from squall.errors import InvalidFault
+
+T = TypeVar("T")
+
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(help="Which API; else KUBECONFIG, else that of the default data directory."),
+]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the objects.")]
+DataDirectory = Annotated[
+    Path, typer.Option("--data-dir", help="Store, journal and kubeconfig of this host.")
+]
+ManifestFile = Annotated[
+    Path, typer.Option("--file", "-f", help="YAML manifest; several documents are fine.")
+]
+DATA_DIRECTORY = DEFAULT_DATA_DIRECTORY
+
+
+def parts_of(context: typer.Context) -> Parts:
+    """Give what `squall.app` put there for the verbs."""
+    parts: Parts = context.obj
+    return parts
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run one verb's work to its end."""
+    return asyncio.run(work)
+
+
+def documents(path: Path) -> list[Object]:
+    """Read the objects of a manifest.
+
+    Raises:
+        InvalidFault: not YAML, or a document that is no Kubernetes object.
+    """
+    try:
+        found = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
+    except yaml.YAMLError as mistake:
+        raise InvalidFault(f"{path} is not YAML: {mistake}") from mistake
+    for document in found:
+        if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(
+            document
+        ):
+            raise InvalidFault(f"{path}: a document lacks apiVersion, kind or metadata")
+    return found

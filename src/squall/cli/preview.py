@@ -1,0 +1,26 @@
+"""`squall preview`: who would be hit, without hitting anybody."""
+
+import typer
+
+from squall.cli.options import Kubeconfig, ManifestFile, Namespace, documents, parts_of, wait_for
+from squall.cli.parts import Access
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(preview)
+
+
+def preview(
+    context: typer.Context,
+    file: ManifestFile,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Print exactly the targets that the experiments of a manifest hit, given the same seed."""
+    access = Access(kubeconfig, namespace)
+    for obj in documents(file):
+        obj["metadata"].setdefault("namespace", namespace)
+        typer.echo(f"{obj['kind']}/{obj['metadata']['name']}")
+        for line in wait_for(parts_of(context).preview(access, obj)):
+            typer.echo(f"  {line}")

@@ -1,0 +1,70 @@
+"""What the API last said, kept here so that deciding costs no request."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from squall.api.cluster import Change, Event, Object, Resource
+
+T = TypeVar("T")
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+def name_of(obj: Object) -> Name:
+    """Say where an object is."""
+    return obj["metadata"].get("namespace") or "", obj["metadata"]["name"]
+
+
+class Cache(Generic[T]):
+    """Every object of one kind, read once when it changes."""
+
+    def __init__(
+        self, resource: Resource, read: Callable[[Object], T], changed: Callable[[Object], None]
+    ) -> None:
+        self.resource = resource
+        self.values: dict[Name, T] = {}
+        self.objects: dict[Name, Object] = {}
+        self.synced = asyncio.Event()
+        self.changes = 0
+        """Counts changes, for those who keep something that was made from all values."""
+        self._read, self._changed = read, changed
+
+    def take(self, event: Event) -> None:
+        """Follow one line of a watch."""
+        if event.change is Change.SYNCED:
+            self.synced.set()
+        elif event.change is Change.DELETED:
+            self._drop(event.object)
+        else:
+            self.put(event.object)
+
+    def put(self, obj: Object) -> None:
+        """Keep an object unless a newer version is known: a watch is later than one's own writes.
+
+        Source: resourceVersions of one kind may be compared as numbers (KEP-5504).
+        """
+        name = name_of(obj)
+        known = self.objects.get(name)
+        if known and _same(known, obj) and _version(known) >= _version(obj):
+            return
+        self.objects[name], self.values[name] = obj, self._read(obj)
+        self.changes += 1
+        self._changed(obj)
+
+    def _drop(self, obj: Object) -> None:
+        name = name_of(obj)
+        known = self.objects.get(name)
+        if known and _same(known, obj):
+            del self.objects[name], self.values[name]
+            self.changes += 1
+            self._changed(obj)
+
+
+def _same(one: Object, other: Object) -> bool:
+    return bool(one["metadata"].get("uid") == other["metadata"].get("uid"))
+
+
+def _version(obj: Object) -> int:
+    return int(obj["metadata"].get("resourceVersion") or 0)

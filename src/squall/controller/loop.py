@@ -1,0 +1,253 @@
+"""The controller: watches everything, decides by a pure step, carries out; one task per object."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+
+from squall.api.cluster import HALT, NODE, NODE_FAULT, POD, ApiError, Cluster, Event, Object
+from squall.api.metadata import INSTALL_NAMESPACE
+from squall.clock import Clock
+from squall.controller.cache import Cache, name_of
+from squall.controller.carry_out import Carrier
+from squall.controller.lease import Leadership
+from squall.controller.metrics import ExperimentMetrics
+from squall.controller.reading import read_assigned, read_experiment
+from squall.controller.recorder import Recorder
+from squall.controller.work_queue import Again, WorkQueue
+from squall.injection.kind import FaultKind
+from squall.orchestration.experiments.facts import Assigned, Decision, Facts, Seen
+from squall.orchestration.experiments.pods import Inventory, read_pod
+from squall.orchestration.experiments.step import step
+from squall.telemetry import REGISTRY, logger
+
+Key = tuple[str, str, str]
+"""Kind, namespace and name of an experiment."""
+
+WATCH_RETRY_SECONDS = 5.0
+
+
+class Controller:
+    """Drives every experiment of every kind that there is a room for.
+
+    Two controllers may run: one acts, the other stands by with warm caches.
+
+    Args:
+        cluster: the API.
+        clock: for deadlines, the lease and backoff.
+        kinds: fault kinds by their name on the wire.
+        lease_seconds: silence after which agents heal their targets.
+        namespace: of the installation; NodeFaults and the lease live there.
+        identity: who holds the lease; a controller restarted under its own goes on at once.
+        registry: where its metrics are shown.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        kinds: Mapping[str, FaultKind],
+        *,
+        lease_seconds: float = 60.0,
+        namespace: str = INSTALL_NAMESPACE,
+        identity: str,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._cluster, self._clock, self._kinds = cluster, clock, kinds
+        self._namespace, self._lease_seconds, self._registry = namespace, lease_seconds, registry
+        self._queue: WorkQueue[Key] = WorkQueue(self._work, clock)
+        self._pods = Cache(POD, read_pod, self._pods_changed)
+        self._nodes = Cache(NODE, _labels, self._pods_changed)
+        self._halts = Cache(HALT, _reason, self._halt_changed)
+        self._node_faults = Cache(NODE_FAULT, read_assigned, self._node_fault_changed)
+        self._experiments = {
+            name: Cache(kind.resource, lambda obj: obj, self._experiment_changed)
+            for name, kind in kinds.items()
+        }
+        self._assigned: dict[Key, set[str]] = {}
+        self._follows_pods: set[Key] = set()
+        self._inventory: tuple[tuple[int, int], Inventory] | None = None
+        self._leadership = Leadership(
+            cluster,
+            clock,
+            namespace=namespace,
+            identity=identity,
+            lease_seconds=lease_seconds,
+            changed=self._lead,
+        )
+        self._recorder = Recorder(cluster, clock)
+        self._carrier = Carrier(cluster, clock, namespace, self._node_faults, self._recorder)
+
+    async def run(self) -> None:
+        """Control until cancelled; leaves everything as it is then, for the next one."""
+        metrics = ExperimentMetrics(self._seen, self._recorder.emitted, self._clock.now)
+        self._registry.register(metrics)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for cache in self._caches():
+                    group.create_task(self._follow(cache))
+                group.create_task(self._ready())
+                group.create_task(self._leadership.run())
+                group.create_task(self._recorder.run())
+                group.create_task(self._queue.run())
+        finally:
+            self._registry.unregister(metrics)
+
+    def _caches(self) -> list[Cache[Any]]:
+        return [
+            self._pods,
+            self._nodes,
+            self._halts,
+            self._node_faults,
+            *self._experiments.values(),
+        ]
+
+    async def _follow(self, cache: Cache[Any]) -> None:
+        namespace = self._namespace if cache.resource == NODE_FAULT else None
+        while True:
+            try:
+                events = self._cluster.watch(cache.resource, namespace)
+                async with aclosing(cast("AsyncGenerator[Event]", events)):
+                    async for event in events:
+                        self._take(cache, event)
+            except ApiError as refused:
+                logger(__name__).warning("%s not watched: %s", cache.resource.plural, refused)
+            await self._clock.sleep(WATCH_RETRY_SECONDS)
+
+    def _take(self, cache: Cache[Any], event: Event) -> None:
+        try:
+            cache.take(event)
+        except Exception:  # noqa: BLE001  (one unreadable object must not hide all others)
+            meta = event.object.get("metadata") or {}
+            logger(__name__).exception(
+                "%s %s/%s cannot be read",
+                cache.resource.kind,
+                meta.get("namespace"),
+                meta.get("name"),
+            )
+
+    async def _ready(self) -> None:
+        for cache in self._caches():
+            await cache.synced.wait()
+        self._ask_all()
+
+    def _lead(self, leads: bool) -> None:
+        if leads:
+            self._ask_all()
+        else:
+            self._queue.stop()
+
+    async def _work(self, key: Key) -> Again:
+        """Take one experiment a step further; the only place where anything may be caught."""
+        if not self._leadership.leads or not all(c.synced.is_set() for c in self._caches()):
+            return Again()
+        try:
+            return await self._reconcile(key)
+        except ApiError as refused:
+            logger(__name__).info("%s/%s/%s: %s", *key, refused)
+        except Exception:  # noqa: BLE001  (a bug with one experiment must not stop the others)
+            logger(__name__).exception("%s/%s/%s: bug in the controller", *key)
+        return Again(retry=True)
+
+    async def _reconcile(self, key: Key) -> Again:
+        kind, namespace, name = key
+        cache = self._experiments[kind]
+        obj = cache.objects.get((namespace, name))
+        seen = read_experiment(self._kinds[kind], obj) if obj else None
+        facts, strangers = self._facts(key, seen)
+        for stranger in strangers:
+            await self._carrier.remove(stranger)
+        if obj is None or seen is None:
+            self._follows_pods.discard(key)
+            return Again()
+        now = self._clock.now()
+        decision = step(facts, now)
+        if (rest := self._carrier.too_early(seen.uid, decision)) > 0:
+            return Again(seconds=rest)
+        self._note(key, decision)
+        await self._carrier.carry_out(decision, cache, obj)
+        if decision.release:
+            self._carrier.forget(seen.uid)
+        wakes = (decision.wake_at - now).total_seconds() if decision.wake_at else None
+        return Again(seconds=wakes, retry=decision.retry)
+
+    def _facts(self, key: Key, seen: Seen | None) -> tuple[Facts, list[str]]:
+        """Gather facts, and name NodeFaults of an earlier experiment with the same name."""
+        mine: list[Assigned] = []
+        strangers: list[str] = []
+        for name in sorted(self._assigned.get(key, ())):
+            assigned = self._node_faults.values[self._namespace, name]
+            if seen is not None and assigned.spec.experiment.uid == seen.uid:
+                mine.append(assigned)
+            else:
+                strangers.append(name)
+        facts = Facts(
+            kind=self._kinds[key[0]],
+            experiment=seen,
+            assigned=mine,
+            inventory=self._current_inventory(),
+            halt=next(iter(self._halts.values.values()), None),
+            lease_seconds=self._lease_seconds,
+        )
+        return facts, strangers
+
+    def _current_inventory(self) -> Inventory:
+        version = (self._pods.changes, self._nodes.changes)
+        if self._inventory is None or self._inventory[0] != version:
+            nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
+            self._inventory = (version, Inventory(list(self._pods.values.values()), nodes))
+        return self._inventory[1]
+
+    def _note(self, key: Key, decision: Decision) -> None:
+        if decision.follows_pods:
+            self._follows_pods.add(key)
+        else:
+            self._follows_pods.discard(key)
+
+    def _seen(self) -> list[Seen]:
+        return [
+            read_experiment(self._kinds[kind], obj)
+            for kind, cache in self._experiments.items()
+            for obj in cache.objects.values()
+        ]
+
+    def _ask_all(self) -> None:
+        for kind, cache in self._experiments.items():
+            for namespace, name in cache.objects:
+                self._queue.ask((kind, namespace, name))
+        for key in self._assigned:
+            self._queue.ask(key)
+
+    def _experiment_changed(self, obj: Object) -> None:
+        self._queue.ask((obj["kind"], *name_of(obj)))
+
+    def _node_fault_changed(self, obj: Object) -> None:
+        owner = obj["spec"]["experiment"]
+        key = (owner["kind"], owner["namespace"], owner["name"])
+        if key[0] not in self._kinds:
+            return
+        name = obj["metadata"]["name"]
+        if name_of(obj) in self._node_faults.values:
+            self._assigned.setdefault(key, set()).add(name)
+        else:
+            self._assigned.get(key, set()).discard(name)
+            if not self._assigned.get(key):
+                self._assigned.pop(key, None)
+        self._queue.ask(key)
+
+    def _pods_changed(self, _: Object) -> None:
+        for key in self._follows_pods:
+            self._queue.ask(key)
+
+    def _halt_changed(self, _: Object) -> None:
+        self._ask_all()
+
+
+def _labels(node: Object) -> Mapping[str, str]:
+    return node["metadata"].get("labels") or {}
+
+
+def _reason(halt: Object) -> str:
+    return (halt.get("spec") or {}).get("reason") or ""

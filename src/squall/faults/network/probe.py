@@ -1,0 +1,138 @@
+"""Is a network fault felt? Counted in the target's own traffic, else by pings of ours.
+
+What the means counted between two looks says what it does now; a fault that was taken away behind
+our back counts nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from squall.faults.network.judgement import judge
+from squall.faults.network.model import NetworkFault
+from squall.injection.contract import Judgement, Live, Sample, Way
+from squall.injection.world import World
+from squall.injection.world.network import Counters, Impairment, Ping
+from squall.injection.world.target import Target
+
+LOOKS = 4
+LOOK_SECONDS = 0.1
+"""How often, and how far apart, the counters are read while waiting for traffic."""
+
+ENOUGH = 20
+"""Packets that make waiting for more traffic pointless, where nothing is left to chance."""
+
+FEW_PINGS, MANY_PINGS = 5, 60
+"""Pings sent where the effect is certain, and where it is left to chance."""
+
+LONGEST_PINGS_SECONDS = 5.0
+
+
+class NetworkProbe:
+    """Measures inside the target."""
+
+    def __init__(self, world: World) -> None:
+        self._network, self._clock = world.network, world.clock
+
+    async def sample(self, target: Target, live: Live[NetworkFault]) -> Sample:
+        """Look at the counters for a moment; ping where they show too little."""
+        first = (await self._network.counters(target)).get(live.source)
+        if first is None:
+            return await self._before(target, live.fault)
+        began = self._clock.boottime()
+        last = first
+        for _ in range(LOOKS):
+            await self._clock.sleep(LOOK_SECONDS)
+            last = (await self._network.counters(target)).get(live.source, Counters())
+            if last.packets - first.packets >= ENOUGH and not left_to_chance(live.fault):
+                break
+        window = self._clock.boottime() - began
+        counted = _counted(first, last, window)
+        enough = counted["packets"] >= ENOUGH and _needed(live.fault) <= counted.keys()
+        address = reachable(live.fault)
+        if enough or address is None:
+            return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
+        pinged = await self._ping(target, live.fault, address)
+        last = (await self._network.counters(target)).get(live.source, Counters())
+        counted = _counted(first, last, self._clock.boottime() - began)
+        return Sample(Way.ACTIVE, {"in_force": 1.0, **counted, **pinged})
+
+    def judge(self, fault: NetworkFault, before: Sample | None, during: Sample) -> Judgement:
+        """Compare what was asked with what was measured."""
+        return judge(fault, before, during)
+
+    async def _before(self, target: Target, fault: NetworkFault) -> Sample:
+        """The fault is not in force: how the path is without it."""
+        address = reachable(fault)
+        pinged = await self._ping(target, fault, address, FEW_PINGS) if address else {}
+        return Sample(Way.ACTIVE, {"in_force": 0.0, **pinged})
+
+    async def _ping(
+        self, target: Target, fault: NetworkFault, address: str, count: int = 0
+    ) -> Mapping[str, float]:
+        impairment = fault.shape.impairment if fault.shape else Impairment()
+        delay_s = (impairment.delay_us + impairment.jitter_us) / 1e6
+        chance = left_to_chance(fault)
+        pinged = await self._network.ping(
+            target,
+            address,
+            count=count or (MANY_PINGS if chance else FEW_PINGS),
+            # Both ends may delay, and replies that never come are waited for in vain.
+            within_seconds=min(2 * delay_s + (1.0 if chance else 0.5), LONGEST_PINGS_SECONDS),
+        )
+        return _pinged(pinged, delay_s * 1000)
+
+
+def reachable(fault: NetworkFault) -> str | None:
+    """Find a single address at the other end that the fault hits on every port."""
+    ends = [*(cut.peers for cut in fault.cuts), fault.shape.peers if fault.shape else ()]
+    for endpoint in (endpoint for peers in ends for endpoint in peers or ()):
+        address, _, length = endpoint.host.partition("/")
+        if not endpoint.port and length == ("128" if ":" in address else "32"):
+            return address
+    return None
+
+
+def left_to_chance(fault: NetworkFault) -> bool:
+    """Does the fault hit some packets and not others?"""
+    return bool(_needed(fault) & {"dropped", "duplicated", "corrupted", "reordered"})
+
+
+def _needed(fault: NetworkFault) -> set[str]:
+    """What must be counted, so that traffic alone proves the fault."""
+    impairment = fault.shape.impairment if fault.shape else Impairment()
+    needed = {
+        "delay_ms": impairment.delay_us,
+        "dropped": impairment.loss,
+        "duplicated": impairment.duplicate,
+        "corrupted": impairment.corrupt,
+        "reordered": impairment.reorder,
+    }
+    return {name for name, asked in needed.items() if asked}
+
+
+def _counted(first: Counters, last: Counters, window_s: float) -> dict[str, float]:
+    """What was counted between two looks. A count that fell was started anew in between."""
+    before = asdict(first)
+    values = {
+        name: float(max(0, count - (before[name] or 0)))
+        for name, count in asdict(last).items()
+        if count is not None
+    }
+    held_us = values.pop("delay_us_sum", 0.0)
+    if values.get("delayed"):
+        values["delay_ms"] = held_us / values["delayed"] / 1000
+    return {"window_s": window_s, **values}
+
+
+def _pinged(pinged: Ping, delay_ms: float) -> dict[str, float]:
+    values = {
+        "pings_sent": float(pinged.sent),
+        "pings_received": float(pinged.received),
+        "pings_refused": float(pinged.refused),
+        "pings_duplicated": float(pinged.duplicates),
+    }
+    if pinged.rtt_ms:
+        rtt_ms = sorted(pinged.rtt_ms)
+        values["rtt_ms"] = rtt_ms[len(rtt_ms) // 2]
+        values["pings_early"] = float(sum(rtt < delay_ms / 2 for rtt in rtt_ms))
+    return values

@@ -1,0 +1,179 @@
+"""The port `Cluster` over HTTP: any Kubernetes API server, the embedded one too."""
+
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import orjson
+
+from squall.api.cluster import ApiError, Event, Object, Resource
+from squall.kubernetes.connection import Connection, refusal
+from squall.kubernetes.kubeconfig import load
+from squall.kubernetes.watch import Listing, follow
+
+PAGE = 500
+"""Objects in one answer of a list, as kubectl asks for."""
+
+WATCH_SECONDS = 300
+"""How long one watch request lasts at most before it is asked for anew."""
+
+GRACE_SECONDS = 30
+"""How much later than asked for a watch may end before the server counts as gone."""
+
+EXPIRED = 410
+
+
+class HttpCluster:
+    """Reads and writes objects of the API server that a kubeconfig names."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path) -> Self:
+        """Prepare connections to the current context of `path`; asks the server nothing yet.
+
+        Raises:
+            ApiError: the file names no server (code 0).
+        """
+        return cls(Connection(load(path)))
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
+        """Read one object."""
+        return await self._connection.send("GET", path_of(resource, namespace, name))
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+    ) -> list[Object]:
+        """Read all objects that match, page by page."""
+        collection = _Collection(self._connection, resource, namespace, labels, fields)
+        return (await collection.list()).items
+
+    def watch(
+        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+    ) -> AsyncIterator[Event]:
+        """Follow objects for ever; reconnects as the port says."""
+        return follow(_Collection(self._connection, resource, namespace, "", fields))
+
+    async def create(self, resource: Resource, obj: Object) -> Object:
+        """Store a new object."""
+        namespace = obj["metadata"].get("namespace")
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
+        return await self._connection.send("POST", path_of(resource, namespace), body=body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        subresource: str = "",
+    ) -> Object:
+        """Merge-patch an object."""
+        return await self._connection.send(
+            "PATCH",
+            path_of(resource, namespace, name, subresource),
+            body=patch,
+            content_type="application/merge-patch+json",
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
+    ) -> None:
+        """Ask for deletion."""
+        options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        if grace_seconds is not None:
+            options["gracePeriodSeconds"] = grace_seconds
+        await self._connection.send("DELETE", path_of(resource, namespace, name), body=options)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def path_of(
+    resource: Resource, namespace: str | None, name: str = "", subresource: str = ""
+) -> str:
+    """Say where the API serves a collection, an object or a part of one."""
+    parts = ["apis", resource.group, resource.version] if resource.group else ["api", "v1"]
+    if resource.namespaced and namespace:
+        parts += ["namespaces", namespace]
+    parts += [part for part in (resource.plural, name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class _Collection:
+    """The objects of one kind that match, as a `Source` to follow."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        resource: Resource,
+        namespace: str | None,
+        labels: str,
+        fields: str,
+    ) -> None:
+        self._connection, self._resource = connection, resource
+        self._path = path_of(resource, namespace)
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        self._query = {name: value for name, value in selectors.items() if value}
+
+    async def list(self) -> Listing:
+        """Read page by page; a page that expired meanwhile makes it start again, in one piece."""
+        try:
+            return await self._list({"limit": str(PAGE)})
+        except ApiError as error:
+            if error.code != EXPIRED:
+                raise
+            return await self._list({})
+
+    async def _list(self, paging: dict[str, str]) -> Listing:
+        items: list[Object] = []
+        while True:
+            page = await self._connection.send("GET", self._path, query=self._query | paging)
+            for item in page.get("items") or ():
+                # Lists of built-in kinds do not repeat them in each item.
+                item |= {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
+                items.append(item)
+            if not page["metadata"].get("continue"):
+                return Listing(items, page["metadata"]["resourceVersion"])
+            paging = paging | {"continue": page["metadata"]["continue"]}
+
+    async def changes(self, version: str) -> AsyncGenerator[tuple[str, Object]]:
+        """Stream changes after `version` until the request has lasted long enough."""
+        # Scattered, so that the watches of many agents do not all return at once.
+        seconds = random.randint(WATCH_SECONDS // 2, WATCH_SECONDS)  # noqa: S311  (no secret)
+        query = {
+            **self._query,
+            "watch": "true",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+        }
+        async for line in self._connection.lines(self._path, query, seconds + GRACE_SECONDS):
+            event = orjson.loads(line)
+            if event["type"] == "ERROR":
+                raise refusal(event["object"])
+            yield event["type"], event["object"]

@@ -1,0 +1,45 @@
+"""Which API server to talk to, and as whom."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightkube import ConfigError, KubeConfig, SingleConfig
+
+from squall.api.cluster import ApiError
+
+
+def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> Path:
+    """Say which file names the API server.
+
+    Args:
+        explicit: what `--kubeconfig` was given; wins even when it does not exist.
+        environ: where `KUBECONFIG` may stand; of several files in it the first that exists.
+        data_dir: where `squall up` leaves its `kubeconfig` unless told otherwise.
+
+    Raises:
+        FileNotFoundError: no file is there; says where was looked.
+    """
+    named = [Path(part) for part in environ.get("KUBECONFIG", "").split(":") if part]
+    candidates = [explicit] if explicit else named or [data_dir / "kubeconfig"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    looked = ", ".join(map(str, candidates))
+    raise FileNotFoundError(
+        f"no kubeconfig at {looked}; start `squall up`, or name one with --kubeconfig"
+    )
+
+
+def load(path: Path) -> SingleConfig:
+    """Read the current context of a kubeconfig.
+
+    Raises:
+        ApiError: the file does not say where to go (code 0); says what is wrong with it.
+    """
+    try:
+        config = KubeConfig.from_file(path).get()
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        message = f"{path} is no usable kubeconfig: {error}"
+        raise ApiError(0, "InvalidKubeconfig", message) from error
+    assert config is not None  # noqa: S101  (None only where a default was passed)
+    return config

@@ -1,0 +1,53 @@
+"""What injectors may ask about the Pod that is their target, by any Kubernetes API."""
+
+from squall.api.cluster import POD, Cluster, Conflict, NotFound
+from squall.errors import TargetGone
+from squall.injection.world.target import Target
+from squall.kubernetes.embedded.pods_status import HELD_DOWN
+
+
+class ClusterPods:
+    """Implements `Pods` by the API that the agent talks to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def delete(self, target: Target, *, grace_seconds: int) -> None:
+        """Delete this very pod; one of the same name that came later is left alone."""
+        namespace, name = _name(target)
+        try:
+            await self._cluster.delete(
+                POD, namespace, name, uid=target.pod_uid, grace_seconds=grace_seconds
+            )
+        except (NotFound, Conflict) as gone:
+            raise TargetGone(f"{target.id}: {gone}") from gone
+
+    async def exists(self, target: Target) -> bool:
+        """Is there a pod of this name and uid that is not being deleted?"""
+        namespace, name = _name(target)
+        try:
+            metadata = (await self._cluster.get(POD, namespace, name))["metadata"]
+        except NotFound:
+            return False
+        return metadata["uid"] == target.pod_uid and "deletionTimestamp" not in metadata
+
+    async def hold_down(self, target: Target, *, down: bool) -> None:
+        """Annotate the pod; whoever runs it reports it as not ready."""
+        namespace, name = _name(target)
+        try:
+            metadata = (await self._cluster.get(POD, namespace, name))["metadata"]
+            if metadata["uid"] != target.pod_uid:
+                raise TargetGone(f"{target.id}: there is another pod of this name now")
+            held = (metadata.get("annotations") or {}).get(HELD_DOWN) == "true"
+            if held != down:
+                annotations = {HELD_DOWN: "true" if down else None}
+                await self._cluster.patch(
+                    POD, namespace, name, {"metadata": {"annotations": annotations}}
+                )
+        except NotFound as gone:
+            raise TargetGone(f"{target.id}: {gone}") from gone
+
+
+def _name(target: Target) -> tuple[str, str]:
+    namespace, name = target.id.split("/")[:2]
+    return namespace, name

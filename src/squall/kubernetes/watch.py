@@ -1,0 +1,129 @@
+"""List and watch for ever: what `Cluster.watch` promises, over any server that may go away."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from squall.api.cluster import ApiError, Change, Event, Object
+
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 10.0
+STEADY_SECONDS = 5.0
+"""A stream that lived this long was no failure, whatever ended it."""
+
+HOPELESS = frozenset({400, 401, 403, 404, 405, 406, 415, 422})
+"""Answers that asking again does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects that match, and the moment they were read at."""
+
+    items: list[Object]
+    version: str
+    """The list's resourceVersion: where a watch goes on."""
+
+
+class Source(Protocol):
+    """One collection of a server; both methods may raise `ApiError`."""
+
+    async def list(self) -> Listing:
+        """Read everything."""
+
+    def changes(self, version: str) -> AsyncGenerator[tuple[str, Object]]:
+        """Stream the wire's (type, object) after `version`, bookmarks too; ends when it ends."""
+
+
+async def follow(
+    source: Source, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> AsyncGenerator[Event]:
+    """Report what is there, SYNCED, then every change; after a break only what differs.
+
+    A stream that the server ends in good order is resumed where it stopped. Any other end (a lost
+    connection, an expired version) makes the collection be listed again and compared.
+
+    Args:
+        source: the collection.
+        sleep: how to wait between attempts, in seconds.
+
+    Raises:
+        ApiError: asking again would not help.
+    """
+    known = _Known()
+    version, failures = "", 0
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            if not version:
+                listing = await source.list()
+                for event in known.replace(listing.items):
+                    yield event
+                yield Event(Change.SYNCED, {})
+                version = listing.version
+            async with aclosing(source.changes(version)) as changes:
+                async for change, obj in changes:
+                    version, failures = obj["metadata"]["resourceVersion"], 0
+                    for event in known.note(change, obj):
+                        yield event
+        except ApiError as error:
+            if error.code in HOPELESS:
+                raise
+            version = ""
+        failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
+        await sleep(_delay(failures))
+
+
+def _delay(failures: int) -> float:
+    """Double from one failure to the next, scattered so that agents do not return in step."""
+    longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 16))
+    return random.uniform(longest / 2, longest)  # noqa: S311  (scatter, no secret)
+
+
+class _Known:
+    """What has been reported so far, so that differences can be told."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[str, str], Object] = {}
+
+    def replace(self, items: list[Object]) -> list[Event]:
+        """Take a full list; return what a watch would have reported in the meantime."""
+        listed = {_key(obj): obj for obj in items}
+        gone = [
+            Event(Change.DELETED, old)
+            for key, old in self._objects.items()
+            if key not in listed or _uid(listed[key]) != _uid(old)
+        ]
+        for event in gone:
+            del self._objects[_key(event.object)]
+        return gone + [event for obj in items for event in self.note(Change.MODIFIED, obj)]
+
+    def note(self, change: str, obj: Object) -> list[Event]:
+        """Take one line of a watch; empty when it says nothing new."""
+        if change not in (Change.ADDED, Change.MODIFIED, Change.DELETED):
+            return []  # a bookmark: nothing but a version
+        key = _key(obj)
+        old = self._objects.get(key)
+        if change == Change.DELETED:
+            self._objects.pop(key, None)
+            return [Event(Change.DELETED, obj)] if old else []
+        self._objects[key] = obj
+        if old is None:
+            return [Event(Change.ADDED, obj)]
+        return [Event(Change.MODIFIED, obj)] if _version(old) != _version(obj) else []
+
+
+def _key(obj: Object) -> tuple[str, str]:
+    meta = obj["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"].get("uid", ""))
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"]["resourceVersion"])

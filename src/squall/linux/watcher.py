@@ -1,0 +1,80 @@
+"""The process that takes everything back when the agent is gone: `squall-node watch`."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from squall.errors import TryAgain
+from squall.linux.packets import program
+from squall.telemetry import logger
+
+START_SECONDS = 30.0
+"""How long a recovery that is under way may keep the new watcher waiting."""
+PAUSE_SECONDS = 1.0
+"""Between the end of a watcher and the start of the next; nobody watches meanwhile."""
+
+
+class Watcher:
+    """Keeps one watcher alive that outlives this process.
+
+    Args:
+        lock: file that names the watcher in charge.
+        lease_seconds: how long after the death of this process it acts.
+        command: what it runs then, once.
+    """
+
+    def __init__(self, lock: Path, lease_seconds: float, command: Sequence[str]) -> None:
+        self._lock, self._lease_seconds, self._command = lock, lease_seconds, tuple(command)
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start watching; returns when nothing can be missed any more.
+
+        Raises:
+            TryAgain: it did not begin in time; a recovery may still be under way.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            program(),
+            "watch",
+            *("--pid", str(os.getpid())),
+            *("--lease", str(self._lease_seconds)),
+            *("--lock", str(self._lock)),
+            "--",
+            *self._command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+        if self._process.stdout is None:
+            raise AssertionError("stdout is a pipe")
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                begun = await self._process.stdout.readline()
+        except TimeoutError:
+            self._process.kill()
+            begun = b""
+        if not begun:
+            await self._process.wait()
+            raise TryAgain(f"the watcher did not begin within {START_SECONDS:g} s; see its message")
+
+    async def keep(self) -> None:
+        """Start it again whenever it ends, until cancelled."""
+        while True:
+            if self._process is not None:
+                status = await self._process.wait()
+                logger(__name__).warning("the watcher ended with %d; starting another", status)
+                await asyncio.sleep(PAUSE_SECONDS)
+            try:
+                await self.start()
+            except TryAgain as reason:
+                logger(__name__).error("%s", reason)
+
+    async def stop(self) -> None:
+        """End it; for when everything has been taken back."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()

@@ -1,0 +1,119 @@
+"""What each target of this node shall feel, worked out from the NodeFaults. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from squall.api.node_fault import NodeFaultSpec, NodeFaultTarget
+from squall.api.wire import Fault
+from squall.errors import InvalidFault, Unsupported
+from squall.injection.kind import FaultKind
+from squall.node.journal import LaneKey
+from squall.node.leases import Held
+from squall.node.targets import lane_key
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One fault on one target: what one record of a NodeFault asks for."""
+
+    fault_uid: str
+    """uid of the NodeFault."""
+    source: str
+    created: datetime
+    """Of the experiment; faults on one target merge oldest first."""
+    key: LaneKey
+    target: NodeFaultTarget
+    fault: Fault
+    one_shot: bool = False
+    proof: bool = True
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """Oldest first; the source decides between faults of one moment."""
+        return self.created, self.source
+
+
+class Refused(NamedTuple):
+    """A record that this agent will never carry out."""
+
+    target: NodeFaultTarget
+    why: str
+
+
+class Ended(NamedTuple):
+    """A fault that shall not act any more."""
+
+    assignment: Assignment
+    reason: str
+    """Why the agent ended it by itself; empty when it was told to."""
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What one lane shall do."""
+
+    live: list[Assignment] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    strikes: list[Assignment] = field(default_factory=list)
+
+
+def assigned(
+    held: Held, kinds: Mapping[str, FaultKind], *, allow_host_network: bool
+) -> Iterator[Assignment | Refused]:
+    """Read a NodeFault: one assignment, or the reason for none, for each of its targets."""
+    for target in held.spec.targets:
+        try:
+            yield _assignment(held, target, kinds, allow_host_network=allow_host_network)
+        except (InvalidFault, Unsupported) as refusal:
+            yield Refused(target, str(refusal))
+
+
+def _assignment(
+    held: Held,
+    target: NodeFaultTarget,
+    kinds: Mapping[str, FaultKind],
+    *,
+    allow_host_network: bool,
+) -> Assignment:
+    spec = held.spec
+    name = spec.experiment.kind
+    kind = kinds.get(name)
+    if kind is None:
+        raise Unsupported(f"this agent knows no {name}; update it to the controller's version")
+    raw = spec.faults.get(target.selector_key)
+    if raw is None:
+        raise InvalidFault(f"{target.id}: NodeFault has no fault for key {target.selector_key!r}")
+    _refuse_own_harm(spec, target, kind, allow_host_network=allow_host_network)
+    try:
+        fault = kind.fault.model_validate(raw)
+    except ValidationError as wrong:
+        raise InvalidFault(f"{name} as sent to this node: {wrong}") from wrong
+    return Assignment(
+        held.uid,
+        f"{spec.experiment.uid}/{target.selector_key}",
+        spec.experiment.created,
+        lane_key(name, target),
+        target,
+        fault,
+        spec.one_shot,
+        spec.proof,
+    )
+
+
+def _refuse_own_harm(
+    spec: NodeFaultSpec, target: NodeFaultTarget, kind: FaultKind, *, allow_host_network: bool
+) -> None:
+    """Refuse what could cut this agent off without a moment at which it surely ends."""
+    if spec.when_cut_off == "hold" and spec.deadline is None:
+        raise InvalidFault(f"{target.id}: whenCutOff: hold needs a duration")
+    if not target.host_network or allow_host_network:
+        return
+    if any(need.startswith("network:") for need in kind.needs):
+        raise Unsupported(
+            f"{target.id} is on the network of its node, and so is this agent; "
+            "allow host network targets in the installation if that is meant"
+        )

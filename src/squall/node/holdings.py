@@ -1,0 +1,102 @@
+"""The NodeFaults that an agent holds, and what it decides about each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from squall.api.cluster import Object
+from squall.api.node_fault import NodeFaultSpec
+from squall.clock import Clock
+from squall.node.journal import Journal, Noted
+from squall.node.leases import Held, Situation, Standing, next_moment, stands, with_deadline
+from squall.telemetry import logger
+
+
+class Judged(NamedTuple):
+    """A NodeFault and what is decided about it now."""
+
+    held: Held
+    standing: Standing
+    why: str
+    """In words for its author, where it may not act."""
+
+
+class Holdings:
+    """Holds NodeFaults from the journal first, then as the API gives them."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal, self._clock = journal, clock
+        self._held: dict[str, Held] = {}
+        for noted in journal.faults():
+            self._take(noted, ran=True)
+
+    def running(self) -> Sequence[Held]:
+        """List what the API wants to act."""
+        return [held for held in self._held.values() if held.spec.desired_phase == "Run"]
+
+    def hold(self, node_fault: Object) -> Held | None:
+        """Take in a NodeFault as the API gives it; None when this agent cannot read it."""
+        before = self._held.get(node_fault["metadata"]["uid"])
+        wanted = {"metadata": _identity(node_fault["metadata"]), "spec": node_fault["spec"]}
+        noted = replace(before.noted, object=wanted) if before else Noted(wanted)
+        return self._take(noted, ran=before is not None and before.ran)
+
+    def forget(self, uid: str) -> None:
+        """Let go of a NodeFault that is gone from the API."""
+        self._held.pop(uid, None)
+        self._journal.drop(uid)
+
+    def keep_only(self, uids: set[str]) -> Sequence[str]:
+        """Forget what the API does not list any more; returns what was forgotten."""
+        gone = [uid for uid in self._held if uid not in uids]
+        for uid in gone:
+            self.forget(uid)
+        return gone
+
+    def judge(self, situation: Situation, *, ready: bool) -> Sequence[Judged]:
+        """Decide about every fault; on disk is first which begin and which are taken back.
+
+        Args:
+            situation: what decides over all of them.
+            ready: has the API been listed? Until then nothing begins.
+        """
+        judged, news = [], []
+        for uid, held in self._held.items():
+            now = held
+            standing, why = stands(held, situation)
+            if standing is Standing.INTERRUPTED and not held.interrupted:
+                noted = replace(held.noted, interrupted=held.generation, reason=why)
+                now = replace(held, noted=noted)
+            elif standing is Standing.RUNS and ready and not held.ran:
+                now = replace(held, ran=True)
+            if now is not held:
+                self._held[uid] = now
+                news.append(now.noted)
+            judged.append(Judged(now, standing, why))
+        if news:
+            self._journal.note(news)
+        return judged
+
+    def next_moment(self, situation: Situation) -> float:
+        """Give the moment, in boot time, at which `judge` may decide differently by itself."""
+        moments = (next_moment(held, situation) for held in self._held.values())
+        return min(moments, default=float("inf"))
+
+    def _take(self, noted: Noted, *, ran: bool) -> Held | None:
+        try:
+            spec = NodeFaultSpec.model_validate(noted.object["spec"])
+        except ValidationError as wrong:
+            name = noted.object["metadata"]["name"]
+            logger(__name__).error("NodeFault %s is none that this agent reads: %s", name, wrong)
+            return None
+        wall, boot = self._clock.now(), self._clock.boottime()
+        noted = with_deadline(noted, spec.deadline, wall, boot)
+        held = Held(noted, spec, ran and spec.desired_phase == "Run")
+        self._held[noted.uid] = held
+        return held
+
+
+def _identity(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: metadata[name] for name in ("name", "uid", "generation") if name in metadata}

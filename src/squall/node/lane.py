@@ -1,0 +1,254 @@
+"""One target and one kind of fault: converged by one hand, so never twice at once."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from squall.clock import Clock
+from squall.errors import InvalidFault, TargetGone, TryAgain, Unsupported
+from squall.injection.contract import Live
+from squall.injection.world.target import Target
+from squall.node.assignments import Assignment, Wanted
+from squall.node.journal import Journal, LaneKey, Touched
+from squall.node.proofs import Proofs
+from squall.node.reports import Reports
+from squall.node.rooms import Rooms
+from squall.node.strikes import Strikes
+from squall.node.targets import Targets, bare, last_known
+from squall.node.waiting import unless
+
+CONVERGE_SECONDS = 30.0
+"""A converge that takes longer is given up and tried again."""
+
+BACKOFF_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Lane:
+    """Brings one target to what is wanted, and keeps looking whether it is felt.
+
+    The agent calls `turn` again and again, waiting between for what it returned or for `woken`.
+    """
+
+    def __init__(
+        self,
+        key: LaneKey,
+        *,
+        rooms: Rooms,
+        targets: Targets,
+        journal: Journal,
+        reports: Reports,
+        clock: Clock,
+        touched: Touched | None = None,
+    ) -> None:
+        self.key, self.woken = key, asyncio.Event()
+        self._rooms, self._targets, self._journal = rooms, targets, journal
+        self._reports, self._touched = reports, touched
+        self._proofs = Proofs(rooms.probe(key.kind), clock, reports)
+        self._strikes = Strikes(rooms, journal, reports)
+        self._wanted = Wanted()
+        self._refused: list[Assignment] = []
+        self._applied: tuple[Assignment, ...] = ()
+        self._target: Target | None = None
+        self._dirty = touched is not None
+        self._failures = 0
+        self._given_up = False
+
+    @property
+    def resting(self) -> bool:
+        """True when nothing of ours is on the target, nothing is wanted and nothing is due."""
+        wanted = self._wanted
+        busy = wanted.live or wanted.strikes or self._proofs.due_in() is not None
+        return self.restored and not busy
+
+    @property
+    def restored(self) -> bool:
+        """True when nothing of ours is on the target; it may still be measured afterwards."""
+        return not self._dirty and (self._touched is None or self._given_up)
+
+    def want(self, wanted: Wanted) -> None:
+        """Take in what the target shall feel; wakes the lane when it differs."""
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._refused = [refused for refused in self._refused if refused in wanted.live]
+            self._failures, self._given_up = 0, False
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Converge anew even if nothing else is wanted: the target may have changed."""
+        self._dirty = True
+        self.woken.set()
+
+    async def turn(self) -> float | None:
+        """Do what is due.
+
+        Returns:
+            Seconds until the next turn; None when there is none before `woken`.
+
+        Raises:
+            TryAgain: call `failed` and come again.
+        """
+        for strike in tuple(self._wanted.strikes):
+            await self._strike(strike)
+            with suppress(ValueError):  # what is wanted may have changed meanwhile
+                self._wanted.strikes.remove(strike)
+        if self._dirty:
+            await self._converge()
+        elif self._target is None:
+            self._proofs.clear()
+        else:
+            await self._measure(self._target)
+        return 0.0 if self._dirty else self._proofs.due_in()
+
+    def failed(self, message: str) -> float:
+        """Report a turn that failed; returns seconds until the next."""
+        self._dirty = True
+        concerned = [*self._open(), *(ended.assignment for ended in self._wanted.ended)]
+        for assignment in [*concerned, *self._wanted.strikes]:
+            if assignment not in self._applied or assignment not in self._wanted.live:
+                self._reports.failed(assignment, message)
+        self._failures += 1
+        return BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS)) - 1]
+
+    def _open(self) -> tuple[Assignment, ...]:
+        """What is wanted and not refused, oldest first."""
+        return tuple(a for a in self._wanted.live if a not in self._refused)
+
+    async def _converge(self) -> None:
+        wanted, ended = self._open(), list(self._wanted.ended)
+        self._dirty = False
+        if not wanted and not ended and not self._touched:
+            return
+        try:
+            target = await self._reach(wanted)
+        except TargetGone as gone:
+            await self._let_go(wanted, str(gone))
+        except (Unsupported, InvalidFault) as refusal:
+            self._refuse(wanted, str(refusal))
+            return
+        else:
+            self._target, self._applied = target, wanted
+            for assignment in wanted:
+                self._reports.injected(assignment)
+        self._failures = 0
+        self._proofs.keep_only(self._applied)
+        for assignment, reason in ended:
+            self._reports.ended(assignment, reason)
+        self._reports.left(self.key.kind, self.key.target, {a.source for a in self._applied})
+        if not wanted and self._touched:
+            self._journal.restored(self.key)
+            self._touched = None
+            await self._look_afterwards([assignment for assignment, _ in ended])
+
+    async def _reach(self, wanted: tuple[Assignment, ...]) -> Target:
+        """Converge the target as it is now, following it when it turns out to be another."""
+        tried: Target | None = None
+        while True:
+            try:
+                target = await self._find(wanted)
+            except TryAgain:
+                if wanted or not self._touched:
+                    raise
+                if not await self._restored_without_process(self._touched):
+                    raise
+                return last_known(self._touched)
+            if target == tried:
+                raise TargetGone(f"{self.key.target}: it ended while it was being changed")
+            tried = target
+            try:
+                await self._apply(target, wanted)
+            except TargetGone:
+                self._targets.forget(target)
+            else:
+                return target
+
+    async def _restored_without_process(self, touched: Touched) -> bool:
+        """Take back what can be while no container of the pod runs; was that all?"""
+        try:
+            await self._call(last_known(touched), ())
+        except TargetGone:
+            return False
+        return True
+
+    async def _find(self, wanted: Sequence[Assignment]) -> Target:
+        touched = self._touched
+        known = [a.target for a in reversed(wanted)]
+        known += [ended.assignment.target for ended in self._wanted.ended]
+        container_id = bare(known[0].container_id) if known else ""
+        host_network = any(target.host_network for target in known)
+        if touched and not container_id:
+            container_id, host_network = touched.container_id, touched.host_network
+        try:
+            return await self._targets.find(self.key, container_id, host_network=host_network)
+        except TargetGone:
+            if wanted or not touched:
+                raise
+            return last_known(touched)
+
+    async def _apply(self, target: Target, wanted: tuple[Assignment, ...]) -> None:
+        await self._proofs.before(target, wanted)
+        intent = Touched(
+            self.key, target.container_id, target.pid, target.started, target.host_network,
+            tuple(assignment.source for assignment in wanted),
+        )  # fmt: skip
+        if intent != self._touched:
+            self._journal.intend([intent])
+            self._touched = intent
+        await self._call(target, wanted)
+
+    async def _call(self, target: Target, wanted: Sequence[Assignment]) -> None:
+        injector = self._rooms.injector(self.key.kind)
+        live = [Live(assignment.source, assignment.fault) for assignment in wanted]
+        try:
+            async with asyncio.timeout(CONVERGE_SECONDS):
+                await injector.converge(target, live, self._journal.memory(self.key))
+        except TimeoutError as slow:
+            message = f"{self.key.target}: not done within {CONVERGE_SECONDS:g} s; tried again"
+            raise TryAgain(message) from slow
+
+    async def _let_go(self, wanted: Sequence[Assignment], message: str) -> None:
+        """Forget a target that is gone, after taking back what was done outside of it."""
+        if self._touched and wanted:
+            with suppress(TargetGone, Unsupported):
+                await self._call(last_known(self._touched), ())
+        if self._touched:
+            self._journal.restored(self.key)
+        self._touched, self._target, self._applied = None, None, ()
+        for assignment in wanted:
+            self._reports.gone(assignment, message)
+            self._refused.append(assignment)
+
+    def _refuse(self, wanted: Sequence[Assignment], message: str) -> None:
+        """Leave out the newest fault that does not act yet; without it the others may."""
+        if not wanted:
+            for assignment, _ in self._wanted.ended:
+                self._reports.failed(assignment, f"could not be undone: {message}", final=True)
+            self._given_up = True
+            return
+        culprit = next((a for a in reversed(wanted) if a not in self._applied), wanted[-1])
+        self._refused.append(culprit)
+        self._reports.failed(culprit, message, final=True)
+        self._dirty = True
+
+    async def _strike(self, assignment: Assignment) -> None:
+        try:
+            target = await self._find([assignment])
+        except TargetGone as gone:
+            self._reports.gone(assignment, str(gone))
+            return
+        await self._proofs.before(target, [assignment])
+        self._target = target
+        if not await self._strikes.carry_out(assignment, target):
+            self._proofs.drop(assignment)
+
+    async def _measure(self, target: Target) -> None:
+        try:
+            felt = await unless(self.woken, self._proofs.measure(target))
+        except TargetGone:
+            self._targets.forget(target)
+            felt = False
+        if felt is False:
+            self._dirty = bool(self._wanted.live)
+
+    async def _look_afterwards(self, ended: Sequence[Assignment]) -> None:
+        if self._target is not None:
+            await unless(self.woken, self._proofs.after(self._target, ended))

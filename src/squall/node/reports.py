@@ -1,0 +1,246 @@
+"""How the targets of this node stand, and the writing of it into NodeFault.status."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from squall.api.cluster import NODE_FAULT, ApiError, Cluster, NotFound
+from squall.api.node_fault import NodeFaultRecord, NodeFaultStatus, NodeFaultTarget, Proof
+from squall.clock import Clock
+from squall.injection.contract import Verdict
+from squall.node.assignments import Assignment
+from squall.node.leases import Held
+from squall.node.waiting import unless
+from squall.telemetry import logger
+
+GATHER_SECONDS = 0.03
+"""A phase that changed is written at once, but waits this long for others of its NodeFault that
+are on their way: forty targets make few writes."""
+
+PROOF_SECONDS = 10.0
+"""Numbers that changed while no phase and no verdict did are written this often at most."""
+
+RETRY_SECONDS = 1.0
+
+RecordKey = tuple[str, str]
+"""(record id, selector key)."""
+
+
+class _Sheet:
+    """The records of one NodeFault."""
+
+    def __init__(self, held: Held, status: NodeFaultStatus) -> None:
+        self.held, self.written = held, status
+        self.records = {(record.id, record.selector_key): record for record in status.targets}
+        self.leaving: set[RecordKey] = set()
+        """Records of targets that the NodeFault lists no more, until they are restored."""
+        self.due: float | None = None
+
+    def status(self) -> NodeFaultStatus:
+        return NodeFaultStatus(
+            observed_generation=self.held.generation, targets=list(self.records.values())
+        )
+
+    def gathers(self) -> bool:
+        """Is a record of it still on its way, with nothing to say about it yet?"""
+        wanted = "Injected" if self.held.spec.desired_phase == "Run" else "Not Injected"
+        return any(
+            record.phase != wanted and not record.final and not record.message
+            for record in self.records.values()
+        )
+
+
+class Reports:
+    """Keeps one record for each target of each NodeFault, and the API informed of them."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, namespace: str) -> None:
+        self._cluster, self._clock, self._namespace = cluster, clock, namespace
+        self._sheets: dict[str, _Sheet] = {}
+        self._woken = asyncio.Event()
+
+    def follows(self, uid: str, generation: int) -> bool:
+        """Is this what is reported on already?"""
+        sheet = self._sheets.get(uid)
+        return sheet is not None and sheet.held.generation == generation
+
+    def follow(self, held: Held, status: Mapping[str, Any]) -> None:
+        """Take a NodeFault in, or its new spec; at first sight, also what its status says."""
+        sheet = self._sheets.get(held.uid)
+        if sheet is None:
+            sheet = _Sheet(held, NodeFaultStatus.model_validate(status))
+            self._sheets[held.uid] = sheet
+        began = held.generation != sheet.held.generation and held.spec.desired_phase == "Run"
+        sheet.held = held
+        listed = {
+            (target.id, target.selector_key): _carried(
+                sheet.records.get((target.id, target.selector_key)), target, afresh=began
+            )
+            for target in held.spec.targets
+        }
+        sheet.leaving = {key for key in sheet.records if key not in listed}
+        sheet.records = {key: sheet.records[key] for key in sheet.leaving} | listed
+        self._mark(sheet, urgent=True)
+
+    def leaving(self) -> set[tuple[str, str]]:
+        """List (kind, record id) of targets that were taken off their NodeFault."""
+        return {
+            (sheet.held.spec.experiment.kind, id_)
+            for sheet in self._sheets.values()
+            for id_, _ in sheet.leaving
+        }
+
+    def left(self, kind: str, target: str, sources: Collection[str]) -> None:
+        """Drop the records of faults that were taken off, now that a target feels others only.
+
+        Until then they are shown: a record that is absent counts as restored.
+        """
+        for sheet in self._sheets.values():
+            experiment = sheet.held.spec.experiment
+            for key in [key for key in sheet.leaving if key[0] == target]:
+                if experiment.kind == kind and f"{experiment.uid}/{key[1]}" not in sources:
+                    sheet.leaving.discard(key)
+                    del sheet.records[key]
+                    self._mark(sheet, urgent=True)
+
+    def drop(self, uid: str) -> None:
+        """Forget a NodeFault that is gone."""
+        self._sheets.pop(uid, None)
+
+    def record(self, assignment: Assignment) -> NodeFaultRecord | None:
+        """Read how a fault stands; None when its record is gone or of another incarnation."""
+        sheet = self._sheets.get(assignment.fault_uid)
+        target = assignment.target
+        record = sheet and sheet.records.get((target.id, target.selector_key))
+        return record if record and record.incarnation == target.incarnation else None
+
+    def shows_injected(self, assignment: Assignment) -> bool:
+        """Does the record say that the fault acts?"""
+        record = self.record(assignment)
+        return record is not None and record.phase == "Injected"
+
+    def injected(self, assignment: Assignment) -> None:
+        """The fault acts."""
+        record = self.record(assignment)
+        if record and (record.phase != "Injected" or record.message or record.final):
+            at = record.injected_at if record.phase == "Injected" else self._clock.now()
+            self._change(
+                assignment, phase="Injected", message="", final=False, injected_at=at,
+                recovered_at=None,
+            )  # fmt: skip
+
+    def struck(self, assignment: Assignment) -> None:
+        """The fault was done, once, and is not undone."""
+        self._change(
+            assignment, phase="Injected", message="", final=True, injected_at=self._clock.now()
+        )
+
+    def ended(self, assignment: Assignment, reason: str) -> None:
+        """The target is as it was; `reason` when the agent did so by itself."""
+        record = self.record(assignment)
+        if record is None:
+            return
+        changes: dict[str, Any] = {"phase": "Not Injected", "final": bool(reason)}
+        if reason or record.phase == "Injected":
+            changes["message"] = reason
+        if record.phase == "Injected":
+            changes["recovered_at"] = self._clock.now()
+        if reason:
+            proof = record.proof or Proof(verdict="")
+            update = {"verdict": Verdict.INTERRUPTED.value, "at": proof.at or self._clock.now()}
+            changes["proof"] = proof.model_copy(update=update)
+        self._change(assignment, **changes)
+
+    def failed(self, assignment: Assignment, message: str, *, final: bool = False) -> None:
+        """The target does not stand where it should; `final` when that is the last word."""
+        self._change(assignment, message=message, final=final)
+
+    def gone(self, assignment: Assignment, message: str) -> None:
+        """The target no longer exists; nothing is left to undo."""
+        self._change(assignment, phase="Not Injected", message=message, final=True)
+
+    def refused(self, fault_uid: str, target: NodeFaultTarget, message: str) -> None:
+        """This agent will never carry the record out."""
+        if sheet := self._sheets.get(fault_uid):
+            self._set(sheet, (target.id, target.selector_key), {"message": message, "final": True})
+
+    def proved(self, assignment: Assignment, proof: Proof) -> None:
+        """A probe has measured."""
+        record = self.record(assignment)
+        last = record and record.proof
+        turned = not last or (last.verdict, last.after) != (proof.verdict, proof.after)
+        self._change(assignment, urgent=turned, proof=proof)
+
+    async def run(self) -> None:
+        """Write statuses when they are due, for ever."""
+        while True:
+            self._woken.clear()
+            now = self._clock.boottime()
+            dues = [sheet.due for sheet in self._sheets.values() if sheet.due is not None]
+            if not dues:
+                await self._woken.wait()
+            elif min(dues) > now:
+                await unless(self._woken, self._clock.sleep(min(dues) - now))
+            else:
+                await self._write(
+                    [s for s in self._sheets.values() if s.due is not None and s.due <= now]
+                )
+
+    async def flush(self) -> None:
+        """Write now what is not written yet."""
+        await self._write([sheet for sheet in self._sheets.values() if sheet.due is not None])
+
+    def _change(self, assignment: Assignment, *, urgent: bool = True, **changes: object) -> None:
+        if self.record(assignment) is not None:
+            sheet, target = self._sheets[assignment.fault_uid], assignment.target
+            self._set(sheet, (target.id, target.selector_key), changes, urgent=urgent)
+
+    def _set(
+        self, sheet: _Sheet, key: RecordKey, changes: dict[str, Any], *, urgent: bool = True
+    ) -> None:
+        record = sheet.records.get(key)
+        if record is None:
+            return
+        changed = record.model_copy(update=changes)
+        if changed != record:
+            sheet.records[key] = changed
+            self._mark(sheet, urgent=urgent)
+
+    def _mark(self, sheet: _Sheet, *, urgent: bool) -> None:
+        wait = PROOF_SECONDS if not urgent else GATHER_SECONDS if sheet.gathers() else 0.0
+        due = self._clock.boottime() + wait
+        if sheet.due is None or due < sheet.due:
+            sheet.due = due
+            self._woken.set()
+
+    async def _write(self, sheets: Sequence[_Sheet]) -> None:
+        for sheet in sheets:
+            sheet.due, status = None, sheet.status()
+            if status == sheet.written:
+                continue
+            wire = status.model_dump(mode="json", by_alias=True)
+            name = sheet.held.name
+            try:
+                await self._cluster.patch(
+                    NODE_FAULT, self._namespace, name, {"status": wire}, subresource="status"
+                )
+                sheet.written = status
+            except NotFound:
+                continue
+            except ApiError as refused:
+                logger(__name__).warning("status of %s not written: %s", name, refused)
+                sheet.due = self._clock.boottime() + RETRY_SECONDS
+
+
+def _carried(
+    old: NodeFaultRecord | None, target: NodeFaultTarget, *, afresh: bool
+) -> NodeFaultRecord:
+    if old is None or old.incarnation != target.incarnation:
+        return NodeFaultRecord(
+            id=target.id,
+            selector_key=target.selector_key,
+            phase="Not Injected",
+            incarnation=target.incarnation,
+        )
+    if afresh and old.phase == "Not Injected":
+        return old.model_copy(update={"final": False, "message": "", "proof": None})
+    return old

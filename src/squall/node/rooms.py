@@ -1,0 +1,46 @@
+"""The acting half of the fault kinds: loaded on first use, constructed once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from squall.errors import Unsupported
+from squall.injection.contract import Injector, Probe, Striker
+from squall.injection.kind import FaultKind, load
+from squall.injection.world import World
+
+
+class Rooms:
+    """Gives injectors, strikers and probes by the name of their kind."""
+
+    def __init__(self, kinds: Mapping[str, FaultKind], world: World) -> None:
+        self.kinds, self.world = kinds, world
+        self._made: dict[str, Any] = {}
+
+    def injector(self, kind: str) -> Injector[Any]:
+        """Give the injector of a kind; `Unsupported` where it has none."""
+        made: Injector[Any] = self._required(kind, "injector")
+        return made
+
+    def striker(self, kind: str) -> Striker[Any]:
+        """Give the striker of a kind; `Unsupported` where it has none."""
+        made: Striker[Any] = self._required(kind, "striker")
+        return made
+
+    def probe(self, kind: str) -> Probe[Any] | None:
+        """Give the probe of a kind, if it has one."""
+        path = self.kinds[kind].probe if kind in self.kinds else ""
+        made: Probe[Any] | None = self._constructed(path) if path else None
+        return made
+
+    def _required(self, kind: str, role: str) -> Any:  # noqa: ANN401  (each room's own)
+        if kind not in self.kinds:
+            raise Unsupported(f"{kind} is no kind of this installation; which squall injected it?")
+        path = getattr(self.kinds[kind], role)
+        if not path:
+            raise Unsupported(f"{kind} has no {role}; its action is of the other sort")
+        return self._constructed(path)
+
+    def _constructed(self, path: str) -> Any:  # noqa: ANN401  (each room's own)
+        if path not in self._made:
+            self._made[path] = load(path)(self.world)
+        return self._made[path]

@@ -1,0 +1,386 @@
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from squall.api.cluster import LEASE, NODE_FAULT, POD
+from squall.errors import TargetGone, TryAgain, Unsupported
+from squall.node.tests.bench import Bench
+
+
+@pytest.fixture
+async def bench(tmp_path):
+    bench = Bench(tmp_path)
+    await bench.renew()
+    await bench.pod()
+    yield bench
+    await bench.close()
+
+
+def states(bench, name="f1"):
+    return {record["id"]: record["phase"] for record in bench.records(name)}
+
+
+async def test_a_fault_is_injected_proved_and_taken_back(bench):
+    await bench.start()
+    await bench.fault(color="red")
+    assert bench.colors() == ["red"]
+    record = bench.record()
+    assert (record["phase"], record["proof"]["verdict"]) == ("Injected", "Confirmed")
+    assert record["proof"]["before"]["coats"] == 0
+    assert record["injectedAt"]
+    await bench.change(desiredPhase="Stop")
+    assert bench.colors() == []
+    assert (bench.record()["phase"], bench.record()["final"]) == ("Not Injected", False)
+    assert bench.record()["recoveredAt"]
+    assert bench.record()["proof"]["after"]["coats"] == 0
+    assert bench.journal.touched() == []
+
+
+async def test_the_status_says_which_generation_it_is_about(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.change(desiredPhase="Stop")
+    status = bench.cluster.objects[NODE_FAULT, "squall", "f1"]["status"]
+    assert status["observedGeneration"] == 2
+
+
+async def test_faults_on_one_target_are_merged_oldest_first_and_peel_off_in_any_order(bench):
+    await bench.start()
+    for name, color in (("f1", "red"), ("f2", "blue"), ("f3", "green")):
+        await bench.fault(name, color)
+    assert bench.colors() == ["red", "blue", "green"]
+    await bench.change("f2", desiredPhase="Stop")
+    assert bench.colors() == ["red", "green"]
+    await bench.delete("f1")
+    assert bench.colors() == ["green"]
+
+
+async def test_a_cancelled_agent_leaves_faults_and_the_next_one_takes_them_over(bench):
+    await bench.start()
+    await bench.fault()
+    changes = bench.fate.changes
+    injected = bench.record()["injectedAt"]
+    await bench.kill()
+    assert bench.colors() == ["red"]
+    await bench.start()
+    assert bench.colors() == ["red"]
+    assert bench.record()["injectedAt"] == injected
+    assert bench.record()["proof"]["before"]["coats"] == 0
+    assert bench.fate.changes <= changes + 1  # the boot is noted; nothing is done twice
+    await bench.change(desiredPhase="Stop")
+    assert bench.colors() == []
+
+
+async def test_what_was_deleted_while_no_agent_ran_is_taken_back_at_the_next_start(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.kill()
+    await bench.delete()
+    await bench.start()
+    assert bench.walls.snapshot()[:2] == ({}, set())
+
+
+async def test_a_stopped_agent_restores_and_says_so(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.stop()
+    assert bench.colors() == []
+    assert bench.record()["phase"] == "Not Injected"
+    await bench.start()
+    assert bench.colors() == ["red"], "the experiment still runs"
+
+
+async def test_silence_of_the_controller_restores_and_that_generation_is_not_begun_again(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.pass_seconds(9, renewing=False)
+    assert bench.colors() == ["red"]
+    await bench.pass_seconds(2, renewing=False)
+    assert bench.colors() == []
+    record = bench.record()
+    assert (record["phase"], record["final"]) == ("Not Injected", True)
+    assert record["proof"]["verdict"] == "Interrupted"
+    await bench.pass_seconds(5)
+    await bench.restart()
+    assert bench.colors() == []
+    await bench.change(faults={".": {"color": "blue"}})
+    assert bench.colors() == ["blue"], "another generation is another fault"
+
+
+async def test_a_lease_that_is_only_listed_again_is_silence(bench):
+    await bench.start()
+    await bench.fault()
+    for _ in range(11):
+        lease = await bench.cluster.list(LEASE)
+        bench.agent._silence.saw(lease[0], bench.clock.boottime())
+        await bench.pass_seconds(1, renewing=False)
+    assert bench.colors() == []
+
+
+async def test_a_renewed_lease_keeps_faults_alive(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.pass_seconds(40)
+    assert bench.colors() == ["red"]
+
+
+async def test_a_fault_that_arrives_in_silence_waits_for_the_controller(bench):
+    await bench.start()
+    await bench.pass_seconds(11, renewing=False)
+    await bench.fault()
+    assert bench.colors() == []
+    assert "waiting" in bench.record()["message"]
+    assert not bench.record()["final"]
+    await bench.renew()
+    await bench.rest()
+    assert bench.colors() == ["red"]
+
+
+async def test_a_deadline_heals_even_when_nobody_stops_the_fault(bench):
+    await bench.start()
+    await bench.fault(deadline=(bench.clock.now() + timedelta(seconds=5)).isoformat())
+    await bench.pass_seconds(4)
+    assert bench.colors() == ["red"]
+    await bench.pass_seconds(1)
+    assert bench.colors() == []
+    assert bench.record()["proof"]["verdict"] == "Interrupted"
+
+
+async def test_a_stepped_wall_clock_does_not_move_a_deadline(bench):
+    await bench.start()
+    await bench.fault(deadline=(bench.clock.now() + timedelta(seconds=5)).isoformat())
+    bench.clock.step(timedelta(hours=-3))
+    await bench.restart()
+    await bench.pass_seconds(6)
+    assert bench.colors() == []
+
+
+async def test_hold_outlives_silence_and_ends_at_the_deadline(bench):
+    await bench.start()
+    deadline = (bench.clock.now() + timedelta(seconds=30)).isoformat()
+    await bench.fault(whenCutOff="hold", deadline=deadline)
+    await bench.pass_seconds(29, renewing=False)
+    assert bench.colors() == ["red"]
+    await bench.pass_seconds(1, renewing=False)
+    assert bench.colors() == []
+
+
+async def test_hold_without_a_duration_is_refused(bench):
+    await bench.start()
+    await bench.fault(whenCutOff="hold")
+    assert bench.colors() == []
+    assert bench.record()["final"]
+    assert "needs a duration" in bench.record()["message"]
+
+
+async def test_halt_restores_all_at_once_and_refuses_new_faults_until_released(bench):
+    await bench.start()
+    await bench.fault("f1")
+    await bench.halt("pager")
+    assert bench.colors() == []
+    await bench.fault("f2")
+    assert bench.colors() == []
+    for name in ("f1", "f2"):
+        assert bench.record(name)["proof"]["verdict"] == "Interrupted"
+        assert bench.record(name)["message"] == "halted: pager"
+        assert bench.record(name)["final"]
+    await bench.release()
+    await bench.fault("f3")
+    assert [color for source, color in bench.walls.coats["default/web"]] == ["red"]
+    assert "f3" in bench.walls.coats["default/web"][0][0]
+
+
+async def test_a_halt_that_was_there_first_lets_nothing_begin(bench):
+    await bench.halt()
+    await bench.start()
+    await bench.fault()
+    assert bench.walls.changes <= 3
+    assert bench.colors() == []
+
+
+async def test_a_target_that_is_gone_counts_as_restored(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.end_container("web-1")
+    await bench.cluster.delete(POD, "default", "web")
+    await bench.change(desiredPhase="Stop")
+    assert bench.record()["phase"] == "Not Injected"
+    assert bench.journal.touched() == []
+    assert bench.walls.signs == set(), "what hangs outside of the target is taken back all the same"
+
+
+async def test_a_target_that_was_never_there_is_final(bench):
+    await bench.start()
+    await bench.fault(targets=[bench.target("nobody")])
+    assert bench.record()["final"]
+    assert "nobody" in bench.record()["message"]
+
+
+async def test_a_pod_whose_container_was_restarted_is_followed(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.end_container("web-1")
+    bench.walls.coats.clear()
+    await bench.pod("web", container="web-2")
+    await bench.rest()
+    assert bench.colors() == ["red"]
+    await bench.change(desiredPhase="Stop")
+    assert bench.walls.snapshot()[:2] == ({}, set())
+
+
+async def test_a_stop_between_two_containers_takes_back_what_it_can_and_waits_for_the_rest(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.end_container("web-1")
+    await bench.change(desiredPhase="Stop")
+    assert bench.walls.signs == set()
+    assert bench.record()["phase"] == "Injected"
+    assert "waiting" in bench.record()["message"]
+    await bench.pod("web", container="web-2")
+    await bench.pass_seconds(1)
+    assert bench.walls.snapshot()[:2] == ({}, set())
+    assert bench.record()["phase"] == "Not Injected"
+
+
+async def test_a_container_that_was_restarted_is_another_target(bench):
+    await bench.start()
+    await bench.fault(targets=[bench.target(id="default/web/main")])
+    assert bench.walls.coats
+    await bench.end_container("web-1")
+    bench.walls.coats.clear()
+    await bench.pod("web", container="web-2")
+    await bench.rest()
+    assert not bench.walls.coats
+    again = bench.target(id="default/web/main", containerId="squall://web-2", incarnation=1)
+    await bench.change(targets=[again])
+    assert "default/web/main" in bench.walls.coats
+    assert (bench.record()["phase"], bench.record()["incarnation"]) == ("Injected", 1)
+    await bench.change(desiredPhase="Stop")
+    assert bench.walls.snapshot()[:2] == ({}, set())
+
+
+async def test_what_the_host_cannot_do_is_reported_and_takes_nothing_else_with_it(bench):
+    bench.walls.raises["blue"] = Unsupported("no blue on this host; load the module")
+    await bench.start()
+    await bench.fault("f1", "red")
+    await bench.fault("f2", "blue")
+    assert bench.colors() == ["red"]
+    assert bench.record("f2")["final"]
+    assert bench.record("f2")["message"] == "no blue on this host; load the module"
+    assert bench.record("f2")["phase"] == "Not Injected"
+
+
+async def test_not_now_is_tried_again(bench):
+    bench.walls.raises["red"] = TryAgain("paint shop is closed")
+    await bench.start()
+    await bench.fault()
+    assert bench.record()["message"] == "paint shop is closed"
+    assert not bench.record()["final"]
+    bench.walls.raises.clear()
+    await bench.pass_seconds(2)
+    assert bench.colors() == ["red"]
+    assert bench.record()["message"] == ""
+
+
+async def test_a_bug_in_a_room_is_named_and_tried_again(bench):
+    bench.walls.raises["red"] = RuntimeError("oops")
+    await bench.start()
+    await bench.fault()
+    assert "bug" in bench.record()["message"]
+    bench.walls.raises.clear()
+    await bench.pass_seconds(2)
+    assert bench.record()["phase"] == "Injected"
+
+
+async def test_a_stuck_target_holds_up_nobody_else(bench):
+    await bench.pod("db")
+    bench.walls.stuck["default/web"] = asyncio.Event()
+    await bench.start()
+    await bench.fault(targets=[bench.target("web"), bench.target("db")])
+    await bench.pass_seconds(1)
+    assert bench.colors("db") == ["red"]
+    assert states(bench) == {"default/web": "Not Injected", "default/db": "Injected"}
+    bench.walls.stuck["default/web"].set()
+    await bench.rest()
+    await bench.pass_seconds(1)
+    assert states(bench) == {"default/web": "Injected", "default/db": "Injected"}
+
+
+async def test_a_target_that_is_taken_off_stays_in_the_status_until_it_is_restored(bench):
+    await bench.pod("db")
+    await bench.start()
+    await bench.fault(targets=[bench.target("web"), bench.target("db")])
+    bench.walls.busy.add("default/db")
+    await bench.change(targets=[bench.target("web")])
+    assert states(bench) == {"default/web": "Injected", "default/db": "Injected"}
+    bench.walls.busy.clear()
+    await bench.pass_seconds(1)
+    assert states(bench) == {"default/web": "Injected"}
+    assert bench.colors("db") == []
+
+
+async def test_many_targets_make_few_writes(bench):
+    names = [f"p{n}" for n in range(40)]
+    for name in names:
+        await bench.pod(name)
+    await bench.start()
+    bench.cluster.calls.clear()
+    await bench.fault(targets=[bench.target(name) for name in names])
+    await bench.pass_seconds(1)
+    assert set(states(bench).values()) == {"Injected"}
+    assert len([call for call in bench.cluster.calls if call[0] == "patch"]) <= 5
+    assert len(bench.processes.asked) <= 1 + len(names)
+
+
+async def test_a_fault_that_somebody_takes_away_turns_to_mismatch_and_is_put_back(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.pass_seconds(2)
+    bench.walls.coats.clear()
+    verdicts = []
+    for _ in range(8):
+        await bench.pass_seconds(1)
+        verdicts.append(bench.record()["proof"]["verdict"])
+    assert "Mismatch" in verdicts[:5]
+    assert verdicts[-1] == "Confirmed"
+    assert bench.colors() == ["red"]
+
+
+async def test_a_target_on_the_network_of_its_node_is_refused(bench):
+    await bench.start()
+    await bench.fault(targets=[bench.target(hostNetwork=True)])
+    assert bench.colors() == []
+    assert "network of its node" in bench.record()["message"]
+    await bench.kill()
+    bench.allow_host_network = True
+    await bench.start()
+    assert bench.colors() == ["red"]
+
+
+async def test_a_fault_for_another_node_is_none_of_ours(bench):
+    await bench.start()
+    await bench.fault(nodeName="n2")
+    assert bench.colors() == []
+    assert bench.records() == []
+
+
+async def test_an_api_that_is_down_keeps_statuses_for_later(bench):
+    await bench.start()
+    bench.cluster.down = True
+    bench.cluster.down = False
+    await bench.fault()
+    bench.cluster.down = True
+    bench.walls.coats.clear()
+    await bench.pass_seconds(4, renewing=False)
+    bench.cluster.down = False
+    await bench.pass_seconds(3)
+    assert bench.record()["proof"]["verdict"] in {"Mismatch", "Confirmed"}
+
+
+async def test_a_striker_that_finds_nothing_to_strike_says_so(bench):
+    bench.walls.strike_raises = TargetGone("default/web is gone")
+    await bench.start()
+    await bench.fault(oneShot=True)
+    assert bench.record()["final"]
+    assert bench.record()["message"] == "default/web is gone"

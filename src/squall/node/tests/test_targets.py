@@ -1,0 +1,100 @@
+import pytest
+
+from squall.api.cluster import Change, Event
+from squall.api.node_fault import NodeFaultTarget
+from squall.errors import TargetGone, TryAgain
+from squall.node.fake_processes import FakeProcesses
+from squall.node.journal import LaneKey
+from squall.node.targets import Targets, bare, lane_key
+
+POD = LaneKey("K", "d/web", "u1", "")
+CONTAINER = LaneKey("K", "d/web/main", "u1", "aa")
+
+
+def pod(change=Change.MODIFIED, *containers, phase="Running"):
+    statuses = [{"containerID": f"containerd://{c}", "state": {"running": {}}} for c in containers]
+    meta = {"uid": "u1", "name": "web"}
+    return Event(
+        change, {"metadata": meta, "status": {"phase": phase, "containerStatuses": statuses}}
+    )
+
+
+@pytest.fixture
+def processes():
+    return FakeProcesses({"aa": (7, 70), "bb": (8, 80)})
+
+
+@pytest.fixture
+def targets(processes):
+    return Targets(processes)
+
+
+def find(targets, key, container_id="aa"):
+    return targets.find(key, container_id, host_network=False)
+
+
+@pytest.mark.parametrize(
+    ("id_", "container"), [("d/web", ""), ("d/web/main", "aa")], ids=["pod", "container"]
+)
+def test_faults_merge_on_a_pod_or_on_one_incarnation_of_a_container(id_, container):
+    target = NodeFaultTarget(id=id_, selector_key=".", pod_uid="u1", container_id="containerd://aa")
+    assert lane_key("K", target) == LaneKey("K", id_, "u1", container)
+
+
+def test_a_container_id_loses_the_prefix_of_its_runtime():
+    assert [bare("cri-o://aa"), bare("squall://aa"), bare("aa"), bare("")] == ["aa", "aa", "aa", ""]
+
+
+async def test_a_process_is_looked_up_once(targets, processes):
+    assert (await find(targets, POD)).pid == 7
+    assert (await find(targets, POD)).started == 70
+    assert len(processes.asked) == 1
+
+
+async def test_a_forgotten_process_is_looked_up_again(targets, processes):
+    target = await find(targets, POD)
+    processes.running["aa"] = (9, 90)
+    targets.forget(target)
+    assert (await find(targets, POD)).pid == 9
+
+
+async def test_a_pod_is_found_by_the_container_that_runs_now(targets):
+    targets.saw(pod(Change.ADDED, "aa"))
+    assert targets.saw(pod(Change.MODIFIED, "bb")) == "u1"
+    assert (await find(targets, POD)).container_id == "bb"
+
+
+async def test_a_container_is_not_followed_into_its_next_life(targets, processes):
+    targets.saw(pod(Change.ADDED, "bb"))
+    del processes.running["aa"]
+    with pytest.raises(TargetGone, match="d/web/main"):
+        await find(targets, CONTAINER)
+
+
+async def test_a_pod_between_two_containers_is_waited_for(targets, processes):
+    targets.saw(pod(Change.ADDED))
+    processes.running.clear()
+    with pytest.raises(TryAgain):
+        await find(targets, POD)
+
+
+async def test_a_pod_that_was_deleted_is_gone(targets, processes):
+    targets.saw(pod(Change.ADDED, "aa"))
+    targets.saw(pod(Change.DELETED, "aa"))
+    processes.running.clear()
+    with pytest.raises(TargetGone):
+        await find(targets, POD)
+
+
+async def test_a_pod_that_has_finished_is_gone(targets, processes):
+    targets.saw(pod(Change.ADDED, "aa"))
+    targets.saw(pod(Change.MODIFIED, phase="Succeeded"))
+    processes.running.clear()
+    with pytest.raises(TargetGone):
+        await find(targets, POD)
+
+
+def test_a_pod_that_says_what_it_said_before_changes_nothing(targets):
+    assert targets.saw(pod(Change.ADDED, "aa")) == "u1"
+    assert targets.saw(pod(Change.MODIFIED, "aa")) == ""
+    assert targets.saw(Event(Change.SYNCED, {})) == ""

@@ -1,0 +1,78 @@
+"""Which targets an experiment goes on with: new ones, the same, or those a selection follows."""
+
+from dataclasses import dataclass
+
+from squall.api.status import Record
+from squall.orchestration.experiments.desire import Desire
+from squall.orchestration.experiments.draw import seed_of
+from squall.orchestration.experiments.facts import Facts, Key, Seen
+from squall.orchestration.experiments.following import follow
+from squall.orchestration.experiments.records import fresh
+from squall.orchestration.experiments.selection import Scope, select
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The targets to go on with."""
+
+    records: tuple[Record, ...] | None
+    """None while none could be chosen."""
+    released: frozenset[Key] = frozenset()
+    """Targets that a live selection gives up."""
+    problem: str = ""
+    """Why nothing could be chosen."""
+
+
+def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
+    """Choose targets where there are none, and follow them where the selection is live.
+
+    Nothing is chosen for an experiment that does not run. Unlike upstream, a selection that found
+    nothing is tried again.
+    """
+    records = seen.status.experiment.container_records
+    known = None if records is None else tuple(records)
+    if not wanted.runs:
+        return Chosen(known)
+    if seen.spec is None:
+        return Chosen(known, problem=seen.flaw)
+    try:
+        scope = scope_of(facts, seen)
+        if known is None:
+            return _first(scope, facts)
+        if seen.status.experiment.desired_phase == "Stop":  # resumed: what was proven is history
+            known = tuple(record.model_copy(update={"proof": None}) for record in known)
+        if is_live(facts, seen):
+            followed = follow(scope, known, facts.inventory)
+            return Chosen(followed.records, followed.released)
+    except ValueError as senseless:
+        return Chosen(known, problem=str(senseless))
+    return Chosen(known)
+
+
+def scope_of(facts: Facts, seen: Seen) -> Scope:
+    """Say what decides the targets of an experiment.
+
+    Raises:
+        ValueError: its spec cannot be read.
+    """
+    if seen.spec is None:
+        raise ValueError(seen.flaw)
+    return Scope(
+        selectors=seen.spec.selectors(),
+        namespace=seen.namespace,
+        seed=seed_of(seen.spec.seed, seen.uid),
+        per_container=facts.kind.per_container(seen.spec),
+    )
+
+
+def is_live(facts: Facts, seen: Seen) -> bool:
+    """Does it follow its targets? What cannot be undone is done once, whatever the spec says."""
+    spec = seen.spec
+    return spec is not None and spec.selection == "live" and not facts.kind.one_shot(spec)
+
+
+def _first(scope: Scope, facts: Facts) -> Chosen:
+    selection = select(scope, facts.inventory)
+    if selection.empty:
+        return Chosen(None, problem=selection.empty)
+    return Chosen(tuple(fresh(choice.selector_key, choice.id) for choice in selection.chosen))

@@ -1,0 +1,68 @@
+"""What the agents say about each target, and how far it can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from squall.api.node_fault import NodeFaultRecord, NodeFaultTarget, Proof
+from squall.orchestration.experiments.facts import Assigned, Key
+
+
+class Evidence(StrEnum):
+    """How one target stands, as its agent tells."""
+
+    NONE = "none"
+    """No word since the newest order."""
+    INJECTED = "injected"
+    CLEAN = "clean"
+    """Without the fault; where it should have it, the agent goes on trying."""
+    SETTLED = "settled"
+    """Without the fault, and the agent will not try again: gone, refused, interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The word of an agent about one target."""
+
+    evidence: Evidence
+    node: str = ""
+    message: str = ""
+    proof: Proof | None = None
+
+
+def reports(assigned: Sequence[Assigned]) -> dict[Key, Report]:
+    """Read what agents say about every target that is assigned to one."""
+    found: dict[Key, Report] = {}
+    for one in assigned:
+        said = {(r.selector_key, r.id): r for r in one.status.targets}
+        for target in one.spec.targets:
+            key = (target.selector_key, target.id)
+            found[key] = _report(one, target, said.get(key))
+    return found
+
+
+def unassigned(key: Key, assigned: Sequence[Assigned]) -> Report:
+    """Read what is known of a target that was taken off every NodeFault.
+
+    It is clean when the agent that had it has seen the newest spec and does not say otherwise.
+    """
+    said = [(a, r) for a in assigned for r in a.status.targets if (r.selector_key, r.id) == key]
+    if any(record.phase == "Injected" for _, record in said):
+        return Report(Evidence.NONE)
+    asked = [one for one, _ in said] or assigned
+    clean = all(one.answered for one in asked)
+    proof = said[0][1].proof if said else None
+    return Report(Evidence.CLEAN if clean else Evidence.NONE, proof=proof)
+
+
+def _report(one: Assigned, target: NodeFaultTarget, record: NodeFaultRecord | None) -> Report:
+    node = one.spec.node_name
+    if record is None or record.incarnation != target.incarnation:
+        return Report(Evidence.NONE, node)
+    if record.phase == "Injected":
+        # An older spec asked for it too, so the generation does not matter here.
+        return Report(Evidence.INJECTED, node, record.message, record.proof)
+    if not one.answered:
+        return Report(Evidence.NONE, node, proof=record.proof)
+    evidence = Evidence.SETTLED if record.final else Evidence.CLEAN
+    return Report(evidence, node, record.message, record.proof)

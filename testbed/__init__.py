@@ -1,0 +1,1 @@
+"""What tests and developers need around the product: kernels, API servers, generators."""

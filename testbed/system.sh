@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Install the Debian packages that running and testing Squall needs; does nothing when all are there.
+set -euo pipefail
+
+run=(nftables iproute2 stress-ng util-linux)                      # the product
+build=(gcc make libc6-dev)                                        # the native crate
+tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static)
+
+missing=()
+for package in "${run[@]}" "${build[@]}" "${tests[@]}"; do
+    dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' ||
+        missing+=("$package")
+done
+if ((${#missing[@]})); then
+    if ((EUID)); then
+        echo "not installed: ${missing[*]}; run as root, or: sudo apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}"
+    apt-get update --quiet=2
+    DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends "${missing[@]}" >/dev/null
+fi
+for tool in cargo:"Rust 1.80 or newer (rustup.rs, or Debian's rustup)" go:"Go 1.24 or newer, for the API server of the tests"; do
+    command -v "${tool%%:*}" >/dev/null || { echo "no ${tool%%:*} on PATH: install ${tool#*:}" >&2; exit 1; }
+done
