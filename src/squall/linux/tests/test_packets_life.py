@@ -54,6 +54,28 @@ async def test_a_process_that_hangs_lets_traffic_pass(pair, packets):
     assert holds(pair.one_way_ms(V4), 50)
 
 
+async def test_a_target_that_deletes_our_device_is_free(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(loss=100))))
+    pair.delete_device("squall0")
+    await asyncio.wait_for(packets.gone.wait(), 5)
+    assert len(pair.received(V4, 3)) == 3
+
+
+async def test_a_device_that_comes_anew_is_impaired_anew(pair, packets):
+    held = Held(lanes=(Lane("extra", (rule(Impairment(loss=100)),)),))
+    pair.add_device("extra")
+    await packets.set(held)
+    pair.delete_device("extra")
+    assert (await packets.state()).held.lanes == ()
+    with pytest.raises(TryAgain, match="extra"):
+        await packets.set(held)
+    pair.add_device("extra")
+    await packets.set(held)
+    assert (await packets.state()).held == held
+    await packets.set(Held())
+    assert "squall" not in pair.links()
+
+
 async def test_it_ends_one_lease_after_its_client(pair, tmp_path):
     packets = await PacketsProcess.start(pair.near, tmp_path / "packets", lease_seconds=60)
     await packets.set(on_eth0(rule(Impairment(delay_us=10 * MS)), lease_seconds=0.5))
@@ -157,7 +179,9 @@ async def test_what_nft_refuses_leaves_no_lane_behind(pair, packets):
 
 
 async def test_without_a_namespace_it_says_so(tmp_path):
-    with pytest.raises(TryAgain, match="/run/netns/squall-not-there"):
+    with pytest.raises(
+        TryAgain, match=r"^squall-node in /run/netns/squall-not-there: enter .*: No such file"
+    ):
         await PacketsProcess.start(
             "/run/netns/squall-not-there", tmp_path / "packets", lease_seconds=1
         )
