@@ -19,6 +19,7 @@ from squall.linux.network import LinuxNetwork
 from squall.linux.packets import PacketsProcess
 from squall.linux.tests.packet_faults import end
 from squall.linux.tests.two_namespaces import TwoNamespaces
+from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
 
 FAR = {4: "10.77.0.2", 6: "fd77::2"}
 """Addresses of the peer on the first cable, by protocol; the target has .1 and ::1."""
