@@ -109,26 +109,32 @@ fn report(mut from: File) -> Outcome<i32> {
 /// Start init, tell how that went, and outlive it.
 fn shim(spec: &Spec, told: File) -> i32 {
     let mut told = Some(told);
-    let outcome = start(spec, &mut told);
-    if let Some(mut told) = told {
-        let _ = match &outcome {
-            Ok((_, running)) => told.write_all(running),
-            Err(failure) => write!(told, "!{}", failure.message),
-        };
-    }
-    let ended = match outcome {
-        Ok((init, _)) => Ended {
-            status: outlive(init, &spec.log),
-            message: String::new(),
-            at: unix_time(),
-        },
-        Err(failure) => Ended {
-            status: failure.status,
-            message: failure.message,
-            at: unix_time(),
-        },
+    let (status, message) = match start(spec, &mut told) {
+        Ok((init, running)) => {
+            tell(told, &running);
+            told = None;
+            (outlive(init, &spec.log), String::new())
+        }
+        Err(failure) => (failure.status, failure.message),
     };
-    i32::from(write_whole(&spec.exit, &serde_json::to_vec(&ended).unwrap_or_default()).is_err())
+    let word = format!("!{message}");
+    let at = unix_time();
+    let ended = serde_json::to_vec(&Ended {
+        status,
+        message,
+        at,
+    })
+    .unwrap_or_default();
+    let written = write_whole(&spec.exit, &ended);
+    // Told last: whoever hears of it finds it written down.
+    tell(told, word.as_bytes());
+    i32::from(written.is_err())
+}
+
+fn tell(starter: Option<File>, word: &[u8]) {
+    if let Some(mut starter) = starter {
+        let _ = starter.write_all(word);
+    }
 }
 
 /// Wait for the end of init; see to it meanwhile that its log does not fill the disk.
