@@ -40,7 +40,11 @@ class ApiServer:
     authority: Path
     """Certificate that its own is to be checked with."""
     kubeconfig: Path
-    kubectl: Path
+
+    @property
+    def kubectl(self) -> Path:
+        """The program; built at its first use."""
+        return programs() / "kubectl"
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
@@ -53,7 +57,7 @@ class ApiServer:
 
 def missing() -> list[str]:
     """Name what a start would need and this machine has not; empty when all is there."""
-    needs = {"etcd": "etcd-server", "go": "golang-go", "setpriv": "util-linux"}
+    needs = {"etcd": "etcd-server", "setpriv": "util-linux"}
     return [
         f"{program} (Debian: {package})"
         for program, package in needs.items()
@@ -75,7 +79,7 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
     """
     if lacking := missing():
         raise RuntimeError(f"a real API server needs {', '.join(lacking)}")
-    binaries = programs()
+    program = programs() / "kube-apiserver"
     token = secrets.token_hex(16)
     write_certificates(folder)
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
@@ -85,13 +89,12 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
         token=token,
         authority=folder / "ca.crt",
         kubeconfig=folder / "kubeconfig",
-        kubectl=binaries / "kubectl",
     )
     write_kubeconfig(server)
     with ExitStack() as ends:
         etcd = ends.enter_context(_process(folder, "etcd", _etcd(store)))
         _wait("etcd", f"{store}/health", etcd, folder)
-        command = [str(binaries / "kube-apiserver"), *_flags(store, port)]
+        command = [str(program), *_flags(store, port)]
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
         if definitions:

@@ -18,8 +18,6 @@ from squall.api.cluster import (
 )
 from tests.kubernetes.objects import Follower, lease, names, node_fault
 
-pytestmark = pytest.mark.kubernetes
-
 UNSERVED = Resource("example.com", "v1", "Nothing", "nothings")
 
 

@@ -15,8 +15,6 @@ from squall.kubernetes.exec import Streams, run_in_pod
 from squall.kubernetes.kubeconfig import load
 from testbed.apiserver import ApiServer
 
-pytestmark = pytest.mark.kubernetes
-
 
 class Output:
     """Collects what a command says."""
@@ -103,6 +101,7 @@ def kubectl(server: ApiServer, *words: str, stdin: bytes = b"") -> tuple[int, by
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.kubernetes
 async def test_kubectl_runs_commands_and_reads_logs(embedded: ApiServer, pod: str):
     assert kubectl(embedded, "exec", pod, "--", "hello")[:2] == (0, b"hello\n")
     code, said, complained = kubectl(embedded, "exec", pod, "--", "fail", "4", "oh no")
