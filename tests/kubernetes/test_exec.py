@@ -3,6 +3,7 @@
 A real API server would pass them on to a kubelet, which these tests have none of.
 """
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 
@@ -75,8 +76,8 @@ async def test_input_that_never_ends_does_not_hold_a_command_that_does(
     connection: Connection, pod: str
 ):
     async def endless() -> AsyncIterator[bytes]:
-        while True:
-            yield b"y\n" * 1000
+        yield b"y\n"
+        await asyncio.Event().wait()
 
     output = Output()
     code = await run_in_pod(connection, "default", pod, ["hello"], output.streams(endless()))
