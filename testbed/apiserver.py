@@ -16,13 +16,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from squall.api.crd import definition
+from squall.faults import kinds
+from squall.injection.served import served_kinds
 from testbed.certificates import write_certificates
 from testbed.kubernetes.build import programs
 
@@ -204,17 +207,18 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Run one until interrupted."""
-    with tempfile.TemporaryDirectory(prefix="squall-apiserver-") as folder:
+    """Run one that serves the project's kinds, until interrupted."""
+    definitions = [definition(kind) for kind in served_kinds(kinds())]
+    with (
+        tempfile.TemporaryDirectory(prefix="squall-apiserver-") as folder,
+        suppress(KeyboardInterrupt),
+    ):
         began = time.monotonic()
-        with running(Path(folder)) as server:
+        with running(Path(folder), definitions) as server:
             print(f"up in {time.monotonic() - began:.1f} s", file=sys.stderr)
             print(f"export KUBECONFIG={server.kubeconfig} PATH={server.kubectl.parent}:$PATH")
             sys.stdout.flush()
-            try:
-                signal.pause()
-            except KeyboardInterrupt:
-                return
+            signal.pause()
 
 
 if __name__ == "__main__":
