@@ -380,12 +380,14 @@ async def test_an_experiment_made_anew_under_its_name_is_another_one(scene):
 async def test_two_controllers_do_the_work_of_one(scene):
     await scene.pod("web-0")
     first = scene.controller("one")
-    scene.controller("two")
+    standby = Mortal(scene.cluster, 0, arrives=True)  # dies at its first write
+    standby.victim = scene.controller("two", cluster=standby)
     await settle()
     await scene.apply()
     await settle()
-    creates = [call for call in scene.cluster.calls if call[:2] == ("create", "NodeFault")]
-    assert len(creates) == 1
+    assert scene.hit == {"default/web-0"}
+    assert not standby.died
+    standby.left = -1  # may write from now on
     first.cancel()
     await scene.advance(59)
     holder = scene.cluster.objects[LEASE, "squall", "squall-controller"]["spec"]["holderIdentity"]
