@@ -87,7 +87,7 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
         kubeconfig=folder / "kubeconfig",
         kubectl=binaries / "kubectl",
     )
-    _write_kubeconfig(server)
+    write_kubeconfig(server)
     with ExitStack() as ends:
         etcd = ends.enter_context(_process(folder, "etcd", _etcd(store)))
         _wait("etcd", f"{store}/health", etcd, folder)
@@ -177,7 +177,8 @@ def _wait(
     raise RuntimeError("\n".join([f"{name} {state}; the end of its log:", *log]))
 
 
-def _write_kubeconfig(server: ApiServer) -> None:
+def write_kubeconfig(server: ApiServer) -> None:
+    """Write what leads clients to the server, readable by its owner alone."""
     cluster = {"server": server.url, "certificate-authority": str(server.authority)}
     config = {
         "apiVersion": "v1",

@@ -39,8 +39,9 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self.stop()
+        if not self.alive:
+            self.start()  # adopts what a killed one left behind, so that it can be taken away
+        self.stop()
 
     @property
     def kubeconfig(self) -> Path:
@@ -51,6 +52,11 @@ class Installation:
     def pid(self) -> int:
         """Of the running `squall up`."""
         return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        """Does it run?"""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:

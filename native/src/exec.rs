@@ -172,8 +172,8 @@ fn user(status: &str) -> Outcome<User> {
     .ok_or_else(|| Failure::new("Uid, Gid or Groups are missing in /proc/PID/status"))
 }
 
-/// The `cgroup.procs` of every hierarchy that the process is in and that is mounted here.
-fn cgroups(pid: i32) -> Outcome<Vec<File>> {
+/// The `cgroup.procs` of every hierarchy that the process is in and that is mounted here, opened.
+pub fn cgroups(pid: i32) -> Outcome<Vec<File>> {
     let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).on("cgroup")?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").on("mountinfo")?;
     let mut found = Vec::new();

@@ -8,6 +8,7 @@ mod packets;
 mod process;
 mod rpc;
 mod sandbox;
+mod stress;
 mod system;
 mod watch;
 
@@ -24,9 +25,10 @@ fn main() {
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
+        "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|netns|packets|sandbox|watch ...",
+            "usage: squall-node exec|netns|packets|sandbox|stress|watch ...",
         )),
     };
     std::process::exit(outcome.unwrap_or_else(|failure| {

@@ -4,7 +4,6 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from tests.kubernetes.objects import Follower, lease, names, node_fault
 
 from squall.api.cluster import (
     LEASE,
@@ -17,6 +16,7 @@ from squall.api.cluster import (
     NotFound,
     Resource,
 )
+from tests.kubernetes.objects import Follower, lease, names, node_fault
 
 pytestmark = pytest.mark.kubernetes
 

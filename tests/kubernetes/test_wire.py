@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import httpx2
 import pytest
-from testbed.apiserver import ApiServer
-from tests.kubernetes.objects import lease
 
 from squall.api.cluster import LEASE, NODE_FAULT
 from squall.kubernetes.client import HttpCluster, path_of
+from testbed.apiserver import ApiServer
+from tests.kubernetes.objects import lease
 
 pytestmark = pytest.mark.kubernetes
 

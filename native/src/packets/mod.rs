@@ -72,13 +72,14 @@ impl Options {
 
 /// The process once it listens: it waits for requests, signals, its lease and its deadline.
 struct Process {
+    /// First, so that it is let go of before a client sees the connection end.
+    held: Held,
     signals: OwnedFd,
     timer: BoottimeTimer,
     listener: Listener,
     connection: Option<Connection>,
     /// Moment of boot time, in ns, at which the connection was lost.
     alone_since: u64,
-    held: Held,
     quits: bool,
 }
 

@@ -33,7 +33,7 @@ impl Nft {
     pub fn open() -> Result<Self, Refusal> {
         // SAFETY: the signatures are those of nftables/libnftables.h, stable since 0.9.
         unsafe {
-            let library = libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+            let library = libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
             if library.is_null() {
                 let name = LIBRARY.to_string_lossy();
                 return Err(Refusal::unsupported(format!(
@@ -73,19 +73,20 @@ impl Nft {
     /// Chain by chain, since libnftables 1.0.6 reads beyond an array when it prints the flags of an
     /// owned table as JSON: rubbish at best.
     pub fn list(&mut self) -> Result<Vec<Value>, Refusal> {
-        let mut script = String::new();
+        let mut found = Vec::new();
         for object in self.objects("list chains inet")? {
             if object["chain"]["table"] == TABLE {
                 if let Some(chain) = object["chain"]["name"].as_str() {
-                    script += &format!("list chain inet {TABLE} {chain}\n");
+                    // One command at a time: libnftables reads only what the first one names.
+                    found.extend(self.objects(&format!("list chain inet {TABLE} {chain}"))?);
                 }
             }
         }
-        if script.is_empty() {
-            return Ok(Vec::new());
+        if !found.is_empty() {
+            found.extend(self.objects(&format!("list sets table inet {TABLE}"))?);
+            found.extend(self.objects(&format!("list counters table inet {TABLE}"))?);
         }
-        script += &format!("list sets table inet {TABLE}\nlist counters table inet {TABLE}\n");
-        self.objects(&script)
+        Ok(found)
     }
 
     /// Runs commands that list something; each answers with a JSON document of its own.
@@ -116,7 +117,9 @@ impl Nft {
             let text =
                 |buffer: *const c_char| CStr::from_ptr(buffer).to_string_lossy().into_owned();
             let output = text((self.output)(self.context));
-            (status, output, text((self.errors)(self.context)))
+            let errors = text((self.errors)(self.context));
+            libc::malloc_trim(0); // the library leaves a megabyte of free memory behind
+            (status, output, errors)
         };
         if status == 0 {
             return Ok(output);
@@ -132,6 +135,9 @@ impl Nft {
 
 impl Drop for Nft {
     fn drop(&mut self) {
+        // The kernel would do it as well, but within the close of the socket, and wait 30 ms there
+        // for packets under way.
+        let _ = self.run(&format!("delete table inet {TABLE}"));
         // SAFETY: made by nft_ctx_new, freed once. The library stays loaded.
         unsafe { (self.free)(self.context) }
     }

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from squall.kubernetes.connection import Connection
 from squall.kubernetes.exec import Streams, run_in_pod
 from squall.kubernetes.kubeconfig import find, load
 from squall.node.doctor import Finding, examine
+
+CHUNK_BYTES = 65536
 
 
 class Doors:
@@ -90,9 +93,7 @@ class Doors:
         from squall.controller.preview import preview  # noqa: PLC0415  (see `up`)
 
         async with self.cluster(access) as cluster:
-            found = await preview(
-                cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31)
-            )
+            found = await preview(cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31))
             return found.lines()
 
 
@@ -109,16 +110,17 @@ def _writer(descriptor: int) -> Callable[[bytes], None]:
 
 
 async def _chunks() -> AsyncIterator[bytes]:
-    """Read standard input as it comes; a terminal's reader thread ends with this process."""
+    """Read standard input as it comes."""
     if sys.stdin is None or sys.stdin.closed:
+        return
+    mode = os.fstat(0).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(0)):
+        # A file, or /dev/null: never waits, and the event loop cannot wait for it.
+        while chunk := os.read(0, CHUNK_BYTES):
+            yield chunk
         return
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
-    try:
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    except (ValueError, OSError):  # a regular file or /dev/null: read at once
-        while chunk := await asyncio.to_thread(os.read, 0, 65536):
-            yield chunk
-        return
-    while chunk := await reader.read(65536):
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while chunk := await reader.read(CHUNK_BYTES):
         yield chunk

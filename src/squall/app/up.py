@@ -3,9 +3,8 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from squall.app.places import Places, boot_id, node_name
@@ -20,7 +19,7 @@ from squall.kubernetes.embedded.kinds import Kinds
 from squall.kubernetes.embedded.kubeconfig import token, write_kubeconfig
 from squall.kubernetes.embedded.loopback import Loopback
 from squall.kubernetes.embedded.objects import Objects
-from squall.kubernetes.embedded.pods_of_host import HostPods
+from squall.kubernetes.embedded.pods_of_host import HostPods, register
 from squall.kubernetes.embedded.pods_runtime import PodRuntime
 from squall.kubernetes.embedded.pods_status import Host
 from squall.kubernetes.embedded.serve import Server
@@ -37,6 +36,7 @@ from squall.linux.sessions import Commands
 from squall.linux.watcher import Watcher
 from squall.node.agent import Agent
 from squall.node.journal import Journal
+from squall.node.sandboxes import HostContainer
 from squall.telemetry import logger
 
 
@@ -73,6 +73,7 @@ class Up:
             stack.callback(objects.store.close)
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
+            await register(Loopback(objects, "squall-node"), self._host, self._clock)
             agent = self._agent(objects, journal)
             parts = [watcher.keep(), self._controller(objects), *self._pods(objects, sandboxes)]
             # What was made until here lives as long as the process: the collector may skip it.
@@ -151,15 +152,24 @@ class Up:
             identity=self._host.name,
         ).run()
 
-    def _pods(
-        self, objects: Objects, sandboxes: LinuxSandboxes
-    ) -> list[Coroutine[Any, Any, None]]:
+    def _pods(self, objects: Objects, sandboxes: LinuxSandboxes) -> list[Coroutine[Any, Any, None]]:
         cluster = Loopback(objects, "squall-node")
-        mirrored = LinuxHostContainers()
+        mirrored = LinuxHostContainers() if self._settings.containers else _NoContainers()
         return [
             LocalWorkloads(cluster, sandboxes, self._host, self._clock).run(),
             HostPods(cluster, mirrored, self._host, self._clock).run(),
         ]
+
+
+class _NoContainers:
+    """What other runtimes run, where nobody wants to know: Pods that were shown before go."""
+
+    async def list(self) -> Sequence[HostContainer]:
+        """Find nothing."""
+        return ()
+
+    async def signal(self, container: HostContainer, number: int) -> None:
+        """Touch nothing."""
 
 
 async def _first(waiting: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
@@ -169,8 +179,3 @@ async def _first(waiting: Coroutine[Any, Any, object], task: asyncio.Task[None])
     if not asked.done():
         asked.cancel()
         logger(__name__).error("the agent ended by itself")
-
-
-def data_directory(path: Path) -> Path:
-    """Make a path whole; relative ones mean the current folder."""
-    return path.expanduser().resolve()

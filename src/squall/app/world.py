@@ -9,6 +9,7 @@ from squall.clock import Clock
 from squall.injection.world import World
 from squall.kubernetes.pods import ClusterPods
 from squall.linux.containers import LinuxContainers
+from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
 from squall.linux.stressors import LinuxStressors
 
@@ -24,10 +25,10 @@ def world(
     """Build what injectors act through on this host."""
     return World(
         clock=clock,
-        network=LinuxNetwork(places.run, lease_seconds=lease_seconds),
+        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
-        stressors=LinuxStressors(),
+        stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
     )
 

@@ -88,7 +88,7 @@ class LinuxHostContainers:
 
 def _link(path: Path) -> str:
     with suppress(OSError):
-        return os.readlink(path)
+        return str(path.readlink())
     return ""
 
 

@@ -22,11 +22,12 @@ from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
-from squall.node.assignments import Assignment, Ended, Refused, Wanted, assigned
+from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
 from squall.node.journal import Journal, LaneKey
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Silence, Situation, Standing
+from squall.node.placing import place
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
 from squall.node.targets import Processes, Targets, bare
@@ -191,6 +192,7 @@ class Agent:
             if self._holdings.running():
                 await self._learn()
             self._plan()
+            self._note_rest()
             situation = self._situation()
             wait = self._holdings.next_moment(situation) - situation.now
             if wait == float("inf"):
@@ -213,15 +215,13 @@ class Agent:
                 if judged.standing is Standing.RUNS and not ready:
                     undecided.add(assignment.key)
                 else:
-                    self._place(assignment, judged, wanted)
+                    place(assignment, judged, wanted, self._reports, stopping=self._stopping)
         for key in wanted.keys() - undecided:
             wanted[key].live.sort(key=lambda assignment: assignment.order)
             self._order(key, wanted[key])
         busy = {(key.kind, key.target) for key in (*self._lanes, *undecided)}
         for kind, target in self._reports.leaving() - busy:
             self._reports.left(kind, target, ())
-        if self._stopping and not self._lanes:
-            self._rested.set()
 
     def _assigned(self, judged: Judged) -> list[Assignment]:
         allowed = self._rooms.world.allow_host_network
@@ -231,35 +231,6 @@ class Agent:
                 if isinstance(refused, Refused):
                     self._reports.refused(judged.held.uid, refused.target, refused.why)
         return [assignment for assignment in each if isinstance(assignment, Assignment)]
-
-    def _place(self, assignment: Assignment, judged: Judged, wanted: dict[LaneKey, Wanted]) -> None:
-        """Put one assignment where it belongs: into its lane, or at once into its report."""
-        record = self._reports.record(assignment)
-        key, standing = assignment.key, judged.standing
-        if standing is Standing.WAITS:
-            self._reports.failed(assignment, judged.why)
-        elif assignment.one_shot:
-            self._place_strike(assignment, judged, wanted)
-        elif standing is Standing.RUNS:
-            wanted.setdefault(key, Wanted()).live.append(assignment)
-        elif key in wanted or (record and record.phase == "Injected"):
-            ended = Ended(assignment, judged.why)
-            wanted.setdefault(key, Wanted()).ended.append(ended)
-        else:
-            self._reports.ended(assignment, judged.why)
-
-    def _place_strike(
-        self, assignment: Assignment, judged: Judged, wanted: dict[LaneKey, Wanted]
-    ) -> None:
-        """Order a strike that has no outcome yet; one that was done has nothing to take back."""
-        record = self._reports.record(assignment)
-        if record is None:
-            return
-        if judged.standing is Standing.RUNS:
-            if not record.final:
-                wanted.setdefault(assignment.key, Wanted()).strikes.append(assignment)
-        elif not self._stopping and not (judged.why and record.final):
-            self._reports.ended(assignment, judged.why)
 
     def _order(self, key: LaneKey, wanted: Wanted) -> None:
         lane = self._lanes.get(key)
@@ -285,6 +256,7 @@ class Agent:
         while not lane.resting:
             lane.woken.clear()
             wait = await self._turn(lane)
+            self._note_rest()
             if lane.resting:
                 break
             if wait is None:
@@ -293,6 +265,11 @@ class Agent:
                 await unless(lane.woken, self._clock.sleep(wait))
         del self._lanes[lane.key]
         self._changed.set()
+
+    def _note_rest(self) -> None:
+        """Tell `stop` when every target is restored; it waits for no measurement."""
+        if self._stopping and all(lane.restored for lane in self._lanes.values()):
+            self._rested.set()
 
     async def _turn(self, lane: Lane) -> float | None:
         try:

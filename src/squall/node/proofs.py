@@ -31,6 +31,8 @@ class _Tracked:
     before: Sample | None
     next_at: float
     tries: int = 0
+    concluded: bool = False
+    """It was Confirmed or a Mismatch once, which a quiet moment later does not take away."""
 
 
 class Proofs:
@@ -76,6 +78,9 @@ class Proofs:
         by_source = {assignment.source: assignment for assignment in live}
         for source, tracked in list(self._tracked.items()):
             if source in by_source:
+                if tracked.assignment != by_source[source]:
+                    tracked.tries, tracked.next_at = 0, self._clock.boottime()
+                    tracked.concluded = False
                 tracked.assignment = by_source[source]
             elif not tracked.assignment.one_shot:
                 del self._tracked[source]
@@ -95,11 +100,15 @@ class Proofs:
         for tracked in [t for t in self._tracked.values() if t.next_at <= now]:
             judgement, sample = await self._judged(target, tracked)
             tracked.tries += 1
-            again = judgement.verdict is Verdict.INCONCLUSIVE and tracked.tries < EAGER_TRIES
+            idle = judgement.verdict is Verdict.INCONCLUSIVE
+            again = idle and not tracked.concluded and tracked.tries < EAGER_TRIES
             tracked.next_at = self._clock.boottime() + (EAGER_SECONDS if again else WATCH_SECONDS)
             if tracked.assignment.one_shot and not again:
                 del self._tracked[tracked.assignment.source]
-            self._reports.proved(tracked.assignment, self._proof(tracked, judgement, sample))
+            if not (idle and tracked.concluded):
+                proof = self._proof(tracked, judgement, sample)
+                self._reports.proved(tracked.assignment, proof)
+            tracked.concluded = tracked.concluded or not idle
             felt = felt and judgement.verdict is not Verdict.MISMATCH
         return felt
 

@@ -113,6 +113,11 @@ class Reports:
         record = sheet and sheet.records.get((target.id, target.selector_key))
         return record if record and record.incarnation == target.incarnation else None
 
+    def shows_injected(self, assignment: Assignment) -> bool:
+        """Does the record say that the fault acts?"""
+        record = self.record(assignment)
+        return record is not None and record.phase == "Injected"
+
     def injected(self, assignment: Assignment) -> None:
         """The fault acts."""
         record = self.record(assignment)

@@ -1,6 +1,6 @@
 """What an injector may do to the processor and memory that a container is given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,14 +12,15 @@ class Stressor:
     """One stress-ng run inside the cgroup of a target."""
 
     name: str
-    """Our mark: unique on the target, carried in the process's environment and in memory."""
+    """Our mark: unique on the target, carried in the process's environment."""
     arguments: tuple[str, ...]
     """For stress-ng(1), without the program itself."""
-    cpu_percent: int | None = None
-    """Load to reach, in percent of `workers` CPUs; the adapter steers to it. None: free."""
+    cpu_percent: float | None = None
+    """Load to hold, in percent of one processor, of all its workers together. None: free."""
     memory_bytes: int | None = None
-    """Bytes to hold in the cgroup; the adapter steers to it."""
+    """Memory to hold, of all its workers together. None: as the arguments say."""
     workers: int = 1
+    """How many processes share the work."""
     oom_score_adj: int = 0
 
 
@@ -30,18 +31,31 @@ class Usage:
     cpu_seconds: float
     """CPU time used since the cgroup was made; 0 where `confined` is False."""
     memory_bytes: int
-    cpu_limit: float | None
-    """CPUs that may be used at once; None: no limit."""
-    memory_limit: int | None
+    """Memory in use, without files that could be dropped; 0 where `confined` is False."""
+    cpu_limit: float
+    """CPUs that may be used at once: its limit, else all of the host's."""
+    memory_limit: int
+    """Bytes: its limit, else all of the host's."""
     oom_kills: int
+    """Processes that were killed because memory ran out, since the cgroup was made."""
     at: float
     """Moment of reading, in seconds of boot time."""
     confined: bool = True
     """False where the host has no such controller: nothing is pretended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one stressor takes, of all its processes in the target's cgroup."""
+
+    cpu_seconds: float
+    """CPU time used so far by those that run now."""
+    memory_bytes: int
+    """Memory held now; shared pages count once for each process."""
+
+
 class Stressors(Protocol):
-    """stress-ng runs of ours on one target."""
+    """stress-ng runs of ours on one target; they end with its container."""
 
     async def running(self, target: Target) -> Sequence[Stressor]:
         """List ours, as the kernel tells (environment of the processes in the cgroup)."""
@@ -52,8 +66,8 @@ class Stressors(Protocol):
     async def stop(self, target: Target, name: str) -> None:
         """End one and all its children; SIGKILL after a second. Absent is fine."""
 
-    async def steer(self, target: Target, name: str, *, cpu_percent: float | None) -> None:
-        """Change the load of a running stressor without restarting it."""
+    async def taken(self, target: Target) -> Mapping[str, Taken]:
+        """Measure ours, by name; the time is that of the kernel's scheduler."""
 
     async def usage(self, target: Target) -> Usage:
         """Read the target's cgroup."""

@@ -16,6 +16,21 @@ NOTHING = NetworkState()
 versions = pytest.mark.parametrize("version", [4, 6])
 
 
+class Near:
+    """At least so many milliseconds, and less than 15 more: other work shares the processors."""
+
+    def __init__(self, least):
+        self.least = least
+
+    def __eq__(self, measured):
+        return measured is not None and self.least <= measured < self.least + 15
+
+    def __repr__(self):
+        return f"{self.least} to {self.least + 15} ms"
+
+    __hash__ = None
+
+
 def only(address, port=0):
     return (Peers(f"{address}/{128 if ':' in address else 32}", port),)
 
@@ -154,17 +169,17 @@ async def test_what_is_in_force_is_read_back_as_it_was_asked(cables, network):
 
 @versions
 async def test_a_delay_is_felt_by_what_is_aimed_at_alone(cables, network, version):
-    await network.apply(cables.target, shaped(version, delay_us=30_000))
-    assert await rtt_ms(network, cables.target, FAR[version]) == pytest.approx(30.5, abs=2.5)
-    assert await rtt_ms(network, cables.target, SPARE[version]) < 5
+    await network.apply(cables.target, shaped(version, delay_us=60_000))
+    assert await rtt_ms(network, cables.target, FAR[version]) == Near(60)
+    assert await rtt_ms(network, cables.target, SPARE[version]) == Near(0)
 
 
 async def test_a_delay_without_peers_is_felt_by_all_that_leaves(cables, network):
-    everything = Shape("a/.", None, Impairment(delay_us=20_000))
+    everything = Shape("a/.", None, Impairment(delay_us=40_000))
     await network.apply(cables.target, NetworkState(shapes=(everything,)))
     for address in (FAR[4], FAR[6], SPARE[4]):
-        assert await rtt_ms(network, cables.target, address) == pytest.approx(20.5, abs=2.5)
-    assert await rtt_ms(network, cables.target, SECOND[4]) < 5
+        assert await rtt_ms(network, cables.target, address) == Near(40)
+    assert await rtt_ms(network, cables.target, SECOND[4]) == Near(0)
 
 
 async def test_jitter_spreads_the_delay(cables, network):
@@ -234,36 +249,43 @@ async def test_a_limit_lets_no_more_through(cables, network, version, asked):
             size += len(packet)
         took = loop.time() - began
     assert size == 100_000
-    # 100 packets with their headers, less the burst.
-    assert 0.17 < took < 0.27
+    # 100 packets with their headers, less the burst; freely they take a few milliseconds.
+    assert 0.17 < took < 0.5
 
 
 @pytest.mark.parametrize("first", ["a/.", "b/."])
 async def test_faults_stack_and_peel_off_in_any_order(cables, network, first):
     before = cables.snapshot()
-    slow, slower = shape(source="a/.", delay_us=20_000), shape(source="b/.", delay_us=30_000)
+    slow, slower = shape(source="a/.", delay_us=40_000), shape(source="b/.", delay_us=60_000)
     await network.apply(cables.target, NetworkState(shapes=(slow,)))
     await network.apply(cables.target, NetworkState(shapes=(slow, slower)))
-    assert await rtt_ms(network, cables.target, FAR[4]) == pytest.approx(51, abs=4)
-    left, delay_ms = (slower, 30) if first == "a/." else (slow, 20)
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(100)
+    left, delay_ms = (slower, 60) if first == "a/." else (slow, 40)
     await network.apply(cables.target, NetworkState(shapes=(left,)))
-    assert await rtt_ms(network, cables.target, FAR[4]) == pytest.approx(delay_ms + 0.5, abs=2.5)
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(delay_ms)
     await network.apply(cables.target, NOTHING)
-    assert await rtt_ms(network, cables.target, FAR[4]) < 5
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(0)
     assert cables.snapshot() == before
 
 
 async def test_faults_on_nested_networks_add_up_where_they_meet(cables, network):
-    wide = Shape("a/.", (Peers("10.77.0.0/24"),), Impairment(delay_us=20_000))
-    await network.apply(cables.target, NetworkState(shapes=(wide, shape(delay_us=30_000))))
-    assert await rtt_ms(network, cables.target, FAR[4]) == pytest.approx(51, abs=4)
-    assert await rtt_ms(network, cables.target, SPARE[4]) == pytest.approx(20.5, abs=2.5)
-    assert await rtt_ms(network, cables.target, FAR[6]) < 5
+    wide = Shape("a/.", (Peers("10.77.0.0/24"),), Impairment(delay_us=40_000))
+    await network.apply(cables.target, NetworkState(shapes=(wide, shape(delay_us=60_000))))
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(100)
+    assert await rtt_ms(network, cables.target, SPARE[4]) == Near(40)
+    assert await rtt_ms(network, cables.target, FAR[6]) == Near(0)
 
 
 async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
-    cables.run(cables.target, "nft", "add table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }")  # noqa: E501
-    cables.run(cables.target, *"tc qdisc add dev eth1 root handle 7: tbf rate 1mbit burst 9k limit 9k".split())  # noqa: E501
+    cables.run(
+        cables.target,
+        "nft",
+        "add table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }",
+    )  # noqa: E501
+    cables.run(
+        cables.target,
+        *"tc qdisc add dev eth1 root handle 7: tbf rate 1mbit burst 9k limit 9k".split(),
+    )  # noqa: E501
     before = cables.snapshot()
     wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=1000),))
     await network.apply(cables.target, wanted)
@@ -275,17 +297,17 @@ async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
 
 
 async def test_a_killed_holder_sets_the_traffic_free_and_is_replaced(cables, network):
-    wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=30_000),))
+    wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=60_000),))
     await network.apply(cables.target, wanted)
     [hold] = network._holds.values()
     os.kill(hold.process.pid, signal.SIGKILL)
     await hold.process.gone.wait()
-    assert await rtt_ms(network, cables.target, FAR[4]) < 5
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(0)
     assert await rtt_ms(network, cables.target, FAR[6]) is not None
     assert await network.state(cables.target) != wanted
     assert await network.counters(cables.target) == {}
     await network.apply(cables.target, wanted)
-    assert await rtt_ms(network, cables.target, FAR[4]) == pytest.approx(30.5, abs=2.5)
+    assert await rtt_ms(network, cables.target, FAR[4]) == Near(60)
     assert await network.state(cables.target) == wanted
 
 
@@ -310,5 +332,3 @@ async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
 
 async def test_names_are_read_from_the_hosts_file(cables, network):
     assert "127.0.0.1" in await network.resolve(cables.target, "localhost")
-
-

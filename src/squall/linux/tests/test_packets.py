@@ -9,15 +9,14 @@ from collections.abc import Callable
 import pytest
 
 from squall.errors import InvalidFault, TryAgain, Unsupported
-from squall.injection.world.network import Impairment, Peers
-from squall.linux.packets import Held, Lane, PacketsProcess, PacketsState, Rule
+from squall.injection.world.network import Impairment
+from squall.linux.packets import Held, Lane, PacketsProcess, PacketsState
+from squall.linux.tests.packet_faults import MS, SLACK_MS, drops, end, holds, on_eth0, rule
 from squall.linux.tests.two_namespaces import TwoNamespaces
 
 pytestmark = pytest.mark.host
 
 V4, OTHER_V4, V6, OTHER_V6 = TwoNamespaces.FAR
-MS = 1000
-SLACK_MS = 8  # of a busy machine: what is shown is that a fault acts, not how exactly
 
 
 @pytest.fixture
@@ -34,38 +33,6 @@ async def process(net, tmp_path):
     if not started.gone.is_set():
         started.close()
     end(started)
-
-
-def end(process: PacketsProcess) -> None:
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return
-    signal.pidfd_send_signal(fd, signal.SIGKILL)
-    assert select.select([fd], [], [], 5)[0], "not gone after SIGKILL"
-    os.close(fd)
-
-
-def rule(impairment: Impairment, *peers: str, source: str = "a", port: int = 0) -> Rule:
-    return Rule(source, tuple(Peers(p, port) for p in peers) or None, impairment)
-
-
-def on_eth0(*rules: Rule, nft: str = "", **times: float) -> Held:
-    return Held(nft=nft, lanes=(Lane("eth0", rules),) if rules else (), **times)
-
-
-def drops(*addresses: str) -> str:
-    rules = "".join(f"ip daddr {address} counter drop\n" for address in addresses)
-    return (
-        "add table inet squall_network { flags owner; }\n"
-        "delete table inet squall_network\n"
-        "table inet squall_network {\n flags owner\n chain out {\n"
-        f"type filter hook output priority 0\n{rules}\n}}\n}}\n"
-    )
-
-
-def holds(ms: float, asked: float) -> bool:
-    return asked - 0.1 <= ms < asked + SLACK_MS
 
 
 async def test_a_delay_is_felt_on_both_families_and_by_no_other_peer(net, process):
@@ -241,6 +208,7 @@ async def test_a_new_agent_finds_what_the_old_one_left(net, process, tmp_path):
     assert set(state.counters) == {"a", "b"}
     assert '"counter"' in await again.list()
     await again.quit()
+    assert list(tmp_path.iterdir()) == []
     assert await PacketsProcess.connect(tmp_path / "packets") is None
 
 

@@ -229,6 +229,20 @@ async def test_a_pod_whose_container_was_restarted_is_followed(bench):
     assert bench.walls.snapshot()[:2] == ({}, set())
 
 
+async def test_a_stop_between_two_containers_takes_back_what_it_can_and_waits_for_the_rest(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.end_container("web-1")
+    await bench.change(desiredPhase="Stop")
+    assert bench.walls.signs == set()
+    assert bench.record()["phase"] == "Injected"
+    assert "waiting" in bench.record()["message"]
+    await bench.pod("web", container="web-2")
+    await bench.pass_seconds(1)
+    assert bench.walls.snapshot()[:2] == ({}, set())
+    assert bench.record()["phase"] == "Not Injected"
+
+
 async def test_a_container_that_was_restarted_is_another_target(bench):
     await bench.start()
     await bench.fault(targets=[bench.target(id="default/web/main")])

@@ -1,0 +1,49 @@
+"""Put each assignment where it belongs: into its lane, or at once into its report."""
+
+from squall.node.assignments import Assignment, Ended, Wanted
+from squall.node.holdings import Judged
+from squall.node.journal import LaneKey
+from squall.node.leases import Standing
+from squall.node.reports import Reports
+
+Lanes = dict[LaneKey, Wanted]
+"""What every lane shall do; has a place for each that is at work already."""
+
+
+def place(
+    assignment: Assignment, judged: Judged, lanes: Lanes, reports: Reports, *, stopping: bool
+) -> None:
+    """Place one assignment.
+
+    Args:
+        assignment: one fault on one target.
+        judged: its NodeFault, and whether that may act now.
+        lanes: gets it, where there is something to do on the target.
+        reports: gets it, where there is nothing.
+        stopping: is the agent taking everything back because it ends?
+    """
+    if judged.standing is Standing.WAITS:
+        reports.failed(assignment, judged.why)
+    elif assignment.one_shot:
+        _place_strike(assignment, judged, lanes, reports, stopping=stopping)
+    elif judged.standing is Standing.RUNS:
+        lanes.setdefault(assignment.key, Wanted()).live.append(assignment)
+    elif assignment.key in lanes or reports.shows_injected(assignment):
+        ended = Ended(assignment, judged.why)
+        lanes.setdefault(assignment.key, Wanted()).ended.append(ended)
+    else:
+        reports.ended(assignment, judged.why)
+
+
+def _place_strike(
+    assignment: Assignment, judged: Judged, lanes: Lanes, reports: Reports, *, stopping: bool
+) -> None:
+    """Order a strike that has no outcome yet; one that was done has nothing to take back."""
+    record = reports.record(assignment)
+    if record is None:
+        return
+    if judged.standing is Standing.RUNS:
+        if not record.final:
+            lanes.setdefault(assignment.key, Wanted()).strikes.append(assignment)
+    elif not stopping and not (judged.why and record.final):
+        reports.ended(assignment, judged.why)
