@@ -275,6 +275,9 @@ async def test_what_an_agent_took_back_by_itself_is_not_injected_again(scene):
     assert scene.phases() == {"default/web-0": "Not Injected", "default/web-1": "Injected"}
     assert scene.hit == {"default/web-1"}
     assert "Interrupted" in scene.reasons()
+    await scene.pause("slow")
+    await scene.pause("slow", value=None)
+    assert scene.hit == {"default/web-0", "default/web-1"}
 
 
 async def test_a_refused_target_is_a_failure_not_a_success(scene):
