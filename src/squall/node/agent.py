@@ -101,6 +101,7 @@ class Agent:
                 self._group.create_task(self._follow_pods())
                 self._group.create_task(self._reports.run())
                 self._group.create_task(self._plan_for_ever())
+                self._group.create_task(self._rooms.warm_up())
                 await self._stopped.wait()
                 raise _Stopped  # noqa: TRY301  (ends the group, and with it every task in it)
         except* _Stopped:

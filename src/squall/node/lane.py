@@ -43,7 +43,7 @@ class Lane:
         self.key, self.woken = key, asyncio.Event()
         self._rooms, self._targets, self._journal = rooms, targets, journal
         self._reports, self._touched = reports, touched
-        self._proofs = Proofs(rooms.probe(key.kind), clock, reports)
+        self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
         self._strikes = Strikes(rooms, journal, reports)
         self._wanted = Wanted()
         self._refused: list[Assignment] = []
