@@ -25,6 +25,7 @@ class House(Bench):
     """A bench whose NodeFaults are written by a controller."""
 
     control: asyncio.Task[None] | None = None
+    kind = KIND
 
     async def open(self):
         await self.cluster.create(NODE, {"metadata": {"name": "n1"}})
@@ -33,7 +34,7 @@ class House(Bench):
 
     async def lead(self):
         controller = Controller(
-            self.cluster, self.clock, {"PaintChaos": KIND},
+            self.cluster, self.clock, {"PaintChaos": self.kind},
             lease_seconds=LEASE_SECONDS, identity="c", registry=CollectorRegistry(),
         )  # fmt: skip
         self.control = asyncio.create_task(controller.run())
@@ -197,6 +198,36 @@ async def test_a_live_selection_gives_back_what_it_leaves(house):
     await house.let(2)
     painted = [name for name in ("web", "web-b") if house.colors(name)]
     assert len(painted) == 1
+
+
+async def test_a_delete_while_the_agent_is_still_injecting_waits_for_it(house):
+    gate = house.walls.stuck["default/web"] = asyncio.Event()
+    await house.apply()
+    await house.drop()
+    await house.let(1)
+    assert house.there()
+    gate.set()
+    await house.rest()
+    await house.let(1)
+    assert house.colors() == []
+    assert not house.there()
+
+
+async def test_one_shot_actions_strike_once_whatever_restarts(house):
+    await house.resign()
+    house.kind = replace(KIND, one_shot=lambda _: True)
+    await house.lead()
+    await house.apply()
+    assert house.walls.struck == ["default/web"]
+    assert house.phases() == ["Injected"]
+    await house.restart()
+    await house.resign()
+    await house.lead()
+    await house.let(3)
+    assert house.walls.struck == ["default/web"]
+    assert house.phases() == ["Injected"]
+    await house.drop()
+    assert not house.there()
 
 
 @pytest.mark.parametrize("seed", range(6))
