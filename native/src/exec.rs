@@ -277,3 +277,47 @@ fn attend(command: Pid) -> i32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+22 27 0:21 / /proc rw - proc proc rw
+31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+33 30 0:28 /docker/ab /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+35 30 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+36 30 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
+";
+
+    #[test]
+    fn a_cgroup_is_found_in_the_hierarchy_that_has_its_controllers() {
+        let found = |controllers, path| mounted(MOUNTS, controllers, path);
+        let both = Some("/sys/fs/cgroup/cpu,cpuacct/x".to_owned());
+        assert_eq!(found("cpu,cpuacct", "/x"), both);
+        assert_eq!(found("", "/x"), Some("/sys/fs/cgroup/unified/x".to_owned()));
+        assert_eq!(
+            found("name=systemd", "/"),
+            Some("/sys/fs/cgroup/systemd/".to_owned())
+        );
+        assert_eq!(found("pids", "/x"), None);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_shows_only_what_is_below_it() {
+        let found = |path| mounted(MOUNTS, "memory", path);
+        assert_eq!(
+            found("/docker/ab/c"),
+            Some("/sys/fs/cgroup/memory/c".to_owned())
+        );
+        assert_eq!(found("/elsewhere"), None);
+    }
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        let status = "Name:\tx\nUid:\t0\t1000\t0\t0\nGid:\t0\t100\t0\t0\nGroups:\t4 24 \n";
+        let user = user(status).unwrap();
+        assert_eq!((user.uid, user.gid, user.groups.len()), (1000, 100, 2));
+        assert!(super::user("Uid:\t0\t0\t0\t0\n").is_err());
+    }
+}

@@ -11,7 +11,6 @@ from squall.kubernetes.pods import ClusterPods
 from squall.linux.containers import LinuxContainers
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
-from squall.linux.packets import program
 from squall.linux.stressors import LinuxStressors
 
 
@@ -29,7 +28,7 @@ def world(
         network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
-        stressors=LinuxStressors(clock, program()),
+        stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
     )
 

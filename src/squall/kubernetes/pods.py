@@ -31,6 +31,17 @@ class ClusterPods:
             return False
         return metadata["uid"] == target.pod_uid and "deletionTimestamp" not in metadata
 
+    async def ready(self, target: Target) -> bool:
+        """Does the API call this very pod ready?"""
+        namespace, name = _name(target)
+        try:
+            pod = await self._cluster.get(POD, namespace, name)
+        except NotFound:
+            return False
+        conditions = (pod.get("status") or {}).get("conditions") or ()
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        return ready and pod["metadata"]["uid"] == target.pod_uid
+
     async def hold_down(self, target: Target, *, down: bool) -> None:
         """Annotate the pod; whoever runs it reports it as not ready."""
         namespace, name = _name(target)

@@ -114,6 +114,10 @@ class Bridge:
                 self._last = max(self._last, record["number"])
             else:
                 await self._forget(pod)
+        for path in self.network_dir.iterdir():
+            namespace, _, name = path.name.partition("_")
+            if PodName(namespace, name) not in self._pods:  # its record is gone
+                await self._forget(PodName(namespace, name))
 
     async def attach(self, pod: PodName) -> tuple[str, ...]:
         """Give a pod its namespace and addresses; again changes nothing."""
@@ -263,4 +267,4 @@ def _remove(veth: str, network: Path) -> None:
     if network.exists():
         from pyroute2 import netns  # noqa: PLC0415
 
-        netns.remove(str(network))
+        netns.remove(str(network))  # unmounts where something is mounted

@@ -17,6 +17,7 @@ from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.injection.world.stressors import Stressor, Taken, Usage
 from squall.injection.world.target import Target
 from squall.linux import cgroups
+from squall.linux.packets import program
 from squall.linux.processes import PROC, send, started
 
 MARK = "SQUALL_STRESSOR"
@@ -48,8 +49,8 @@ class _Run:
 class LinuxStressors:
     """Runs of stress-ng on this host; nothing is remembered, the kernel is asked each time."""
 
-    def __init__(self, clock: Clock, node_program: str) -> None:
-        self._clock, self._program = clock, node_program
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
     async def running(self, target: Target) -> Sequence[Stressor]:
         """List ours, by the environment of the processes in the cgroup."""
@@ -110,8 +111,9 @@ class LinuxStressors:
             raise Unsupported(f"{target.id}: stress-ng is not installed on this node; install it")
         raise TryAgain(f"{target.id}: {said}")
 
-    def _command(self, target: Target, stressor: Stressor) -> Sequence[str]:
-        command = [self._program, "stress", "--pid", str(target.pid)]
+    @staticmethod
+    def _command(target: Target, stressor: Stressor) -> Sequence[str]:
+        command = [program(), "stress", "--pid", str(target.pid)]
         command += ["--started", str(target.started)]
         command += ["--oom-score-adj", str(stressor.oom_score_adj)]
         if stressor.cpu_percent is not None:

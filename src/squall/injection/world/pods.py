@@ -14,5 +14,8 @@ class Pods(Protocol):
     async def exists(self, target: Target) -> bool:
         """Is there still a pod with this name and uid that is not being deleted?"""
 
+    async def ready(self, target: Target) -> bool:
+        """Does the API call this very pod ready?"""
+
     async def hold_down(self, target: Target, *, down: bool) -> None:
         """Make its probes fail (Ready is False) while `down`, and answer as before otherwise."""

@@ -16,6 +16,10 @@ from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
+from squall.linux.packets import PacketsProcess
+from squall.linux.tests.packet_faults import end
+from squall.linux.tests.two_namespaces import TwoNamespaces
+from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
 
 FAR = {4: "10.77.0.2", 6: "fd77::2"}
 """Addresses of the peer on the first cable, by protocol; the target has .1 and ::1."""
@@ -120,3 +124,19 @@ def _address(address: str, device: str) -> tuple[str, ...]:
     # nodad: IPv6 addresses are of use at once.
     tail = ("nodad",) if ":" in address else ()
     return ("ip", "address", "add", address, "dev", device, *tail)
+
+
+@pytest.fixture
+def net():
+    made = TwoNamespaces()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def process(net, tmp_path):
+    started = await PacketsProcess.start(net.near, tmp_path / "packets", lease_seconds=5)
+    yield started
+    if not started.gone.is_set():
+        started.close()
+    end(started)

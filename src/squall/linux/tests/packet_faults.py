@@ -1,11 +1,13 @@
 """Faults for the packets process, in few words."""
 
+import asyncio
 import os
 import select
 import signal
+from collections.abc import Callable
 
 from squall.injection.world.network import Impairment, Peers
-from squall.linux.packets import Held, Lane, PacketsProcess, Rule
+from squall.linux.packets import Held, Lane, PacketsProcess, PacketsState, Rule
 
 MS = 1000
 SLACK_MS = 8  # of a busy machine: what is shown is that a fault acts, not how exactly
@@ -41,3 +43,9 @@ def drops(*addresses: str) -> str:
 
 def holds(ms: float, asked: float) -> bool:
     return asked - 0.1 <= ms < asked + SLACK_MS
+
+
+async def until(process: PacketsProcess, happens: Callable[[PacketsState], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not happens(await process.state()):  # noqa: ASYNC110  (asks another process)
+            await asyncio.sleep(0.001)  # the kernel gives no event for it

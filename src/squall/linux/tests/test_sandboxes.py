@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -11,39 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from squall.linux.logs import LogFiles
 from squall.linux.processes import Processes, started
-from squall.linux.sandboxes import LinuxSandboxes, Places
+from squall.linux.sandboxes import LinuxSandboxes
 from squall.linux.sessions import Commands
-from squall.node.sandboxes import Order, PodName
+from squall.node.sandboxes import PodName
+from testbed.containers import DB, PROGRAM, WEB, of, order, until
 
 pytestmark = pytest.mark.host
-
-PROGRAM = shutil.which("squall-node", path=str(Path(sys.executable).parent)) or "squall-node"
-WEB, DB = PodName("default", "web"), PodName("default", "db")
-
-
-def order(pod, *command, **environment):
-    return Order(secrets.token_hex(32), pod, "uid-1", command, environment)
 
 
 def resolved(name):
     """The shell of a test: every address of a name, as programs look it up."""
     return ("getent", "ahosts", name)
-
-
-@pytest.fixture
-def places(tmp_path):
-    mark = f"squall-{secrets.token_hex(4)}"
-    return Places(mark, tmp_path / mark, tmp_path / "logs")
-
-
-@pytest.fixture
-async def sandboxes(places):
-    ours = LinuxSandboxes(places, PROGRAM)
-    await ours.up()
-    yield ours
-    await ours.down()
 
 
 async def ran(sandboxes, pod, *command, **environment):
@@ -155,12 +133,6 @@ def _catches_term(init):
     return int(caught, 16) >> (signal.SIGTERM - 1) & 1
 
 
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  (a kernel tells nobody)
-            await asyncio.sleep(0.005)
-
-
 async def test_a_program_that_is_not_there_ends_with_the_reason(sandboxes):
     await sandboxes.attach(WEB)
     sandbox = await sandboxes.start(order(WEB, "nosuchprogram"))
@@ -214,6 +186,42 @@ async def test_nothing_is_left_behind(places):
     assert list(places.log_dir.iterdir()) == []
 
 
+async def test_an_emptied_run_directory_is_a_new_start(places):
+    """As after a reboot, but with everything still running: nothing of it may stay."""
+    sandboxes = LinuxSandboxes(places, PROGRAM)
+    await sandboxes.up()
+    await sandboxes.attach(WEB)
+    running = await sandboxes.start(order(WEB, "sleep", "60"))
+    for name in ("containers", "pods", "hosts"):
+        shutil.rmtree(places.run_dir / name)
+    (places.run_dir / "subnets.json").unlink()
+    heir = LinuxSandboxes(places, PROGRAM)
+    await heir.up()
+    assert (await heir.list(), await heir.attached()) == ([], {})
+    assert started(running.pid) != running.started
+    assert not [trace for trace in traces(places) if "netns" in trace or "squ-" in trace]
+    await heir.attach(WEB)
+    assert await ran(heir, WEB, "hostname") == (0, "web\n")
+    await heir.down()
+    assert traces(places) == []
+
+
+async def test_a_frozen_container_can_be_removed(sandboxes, places):
+    await sandboxes.attach(WEB)
+    asked = order(WEB, "sleep", "60")
+    running = await sandboxes.start(asked)
+    freeze(places, asked.id)
+    await sandboxes.remove(asked.id)
+    assert started(running.pid) != running.started
+
+
+def freeze(places, id_):
+    for path in Path("/sys/fs/cgroup").glob(f"**/{places.mark}/{id_}"):
+        for name, value in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            if (path / name).exists():
+                (path / name).write_text(value)
+
+
 async def test_a_network_goes_while_other_containers_run(sandboxes, places):
     for pod in (WEB, DB):
         await sandboxes.attach(pod)
@@ -229,10 +237,6 @@ async def test_a_network_goes_while_other_containers_run(sandboxes, places):
 
 def inode(path):
     return path.stat().st_ino
-
-
-def of(pid, name):
-    return Path(f"/proc/{pid}/{name}").read_text()
 
 
 async def test_forty_containers_start_in_a_few_seconds(sandboxes):
@@ -262,111 +266,3 @@ async def test_shim_and_init_are_small(sandboxes, places):
         lines = of(state[part], "status").splitlines()
         kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
         assert kib <= 2048
-
-
-class Inside:
-    """A running container, and commands in it."""
-
-    def __init__(self, sandbox):
-        self.sandbox, self.commands = sandbox, Commands(PROGRAM)
-
-    async def start(self, *command, stdin=False, tty=False):
-        return await self.commands.start(
-            self.sandbox.pid, self.sandbox.started, command, stdin=stdin, tty=tty
-        )
-
-
-@pytest.fixture
-async def inside(sandboxes):
-    await sandboxes.attach(WEB)
-    return Inside(await sandboxes.start(order(WEB, "sleep", "60", COLOUR="blue")))
-
-
-async def test_a_command_sees_what_the_container_sees(inside):
-    session = await inside.start(
-        "sh", "-c", "hostname; echo $COLOUR; cat /proc/self/cgroup; exit 7"
-    )
-    async with asyncio.timeout(10):
-        wrote = (await session.stdout.read()).decode()
-        assert await session.wait() == 7
-    assert wrote.splitlines()[:2] == ["web", "blue"]
-    assert inside.sandbox.id in wrote
-
-
-async def test_octets_pass_through_a_command_unchanged(inside):
-    session = await inside.start("cat", stdin=True)
-    octets = secrets.token_bytes(3_000_000)
-
-    async def write():
-        for at in range(0, len(octets), 50_000):
-            session.stdin.write(octets[at : at + 50_000])
-            await session.stdin.drain()
-        session.stdin.close()
-
-    async with asyncio.timeout(20):
-        _, back = await asyncio.gather(write(), session.stdout.read())
-        assert back == octets
-        assert await session.wait() == 0
-
-
-async def test_a_terminal_is_one_and_knows_its_size(inside):
-    session = await inside.start("sh", stdin=True, tty=True)
-    session.resize(101, 31)
-    session.stdin.write(b"stty size; test -t 0 && echo terminal; exit 3\n")
-    await session.stdin.drain()
-    wrote = b""
-    async with asyncio.timeout(10):
-        while block := await session.stdout.read():
-            wrote += block
-        assert await session.wait() == 3
-    assert b"31 101" in wrote
-    assert b"\nterminal" in wrote
-
-
-async def test_a_killed_session_leaves_no_command(inside):
-    session = await inside.start("sleep", "4242")
-    here = lambda: _count(inside.sandbox.pid, b"sleep\x004242\x00")  # noqa: E731
-    await until(lambda: here() == 1)
-    session.kill()
-    async with asyncio.timeout(10):
-        assert await session.wait() == 137
-    await until(lambda: here() == 0)
-
-
-def _count(init, words):
-    mine = Path(f"/proc/{init}/ns/pid").readlink()
-    found = 0
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            inside = (path / "ns/pid").readlink() == mine
-            found += inside and (path / "cmdline").read_bytes() == words
-        except OSError:
-            continue
-    return found
-
-
-async def test_a_log_is_read_from_near_its_end_and_followed(sandboxes):
-    await sandboxes.attach(WEB)
-    asked = order(WEB, "sh", "-c", "echo one; echo two; echo three; read x < /tmp/$PIPE; echo four")
-    pipe = Path("/tmp") / f"squall-{secrets.token_hex(8)}"
-    os.mkfifo(pipe)
-    asked = Order(asked.id, WEB, "uid-1", asked.command, {"PIPE": pipe.name})
-    try:
-        await sandboxes.start(asked)
-        await until(lambda: sandboxes.log_path(asked.id).read_text().endswith("three\n"))
-        logs = LogFiles(sandboxes.log_path, sandboxes.ended)
-        assert await read(logs, asked.id, tail_lines=2) == b"two\nthree\n"
-        assert await read(logs, asked.id, limit_bytes=5) == b"one\nt"
-        following = asyncio.create_task(read(logs, asked.id, follow=True, tail_lines=1))
-        await asyncio.to_thread(pipe.write_text, "go\n")
-        async with asyncio.timeout(10):
-            assert await following == b"three\nfour\n"
-    finally:
-        pipe.unlink()
-    with pytest.raises(KeyError):
-        logs.read("0" * 64, follow=False, tail_lines=None, limit_bytes=None)
-
-
-async def read(logs, id_, *, follow=False, tail_lines=None, limit_bytes=None):
-    blocks = logs.read(id_, follow=follow, tail_lines=tail_lines, limit_bytes=limit_bytes)
-    return b"".join([block async for block in blocks])

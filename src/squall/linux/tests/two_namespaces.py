@@ -165,6 +165,12 @@ class TwoNamespaces:
             opened.close()
         return bytes(arrived), took
 
+    def add_device(self, device: str) -> None:
+        """Give near one more Ethernet device, that leads nowhere."""
+        near = self._names[0]
+        run("ip", "-n", near, "link", "add", device, "type", "veth", "peer", "name", "end")
+        run("ip", "-n", near, "link", "set", device, "up")
+
     def links(self) -> str:
         """Devices of near."""
         return run("ip", "-n", self._names[0], "-o", "link")

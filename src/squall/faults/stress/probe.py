@@ -1,0 +1,62 @@
+"""Are processor time and memory of the container used up as asked?"""
+
+from squall.clock import Clock
+from squall.faults.stress.judgement import judge
+from squall.faults.stress.merge import CPU, MEMORY, OWN, name_of
+from squall.faults.stress.model import StressFault
+from squall.injection.contract import Judgement, Live, Sample, Way
+from squall.injection.world import World
+from squall.injection.world.stressors import Stressors, Taken
+from squall.injection.world.target import Target
+
+WINDOW_SECONDS = 0.9
+"""Over which processor time is counted; a sample may take a second."""
+NOTHING = Taken(0.0, 0)
+
+
+class StressProbe:
+    """Reads the counters of the container's cgroup, and those of the fault's own processes in it.
+
+    Both, because neither proves it alone: the cgroup counts the container's own work too, and what
+    processes use need not be felt by the container.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._stressors: Stressors = world.stressors
+        self._clock: Clock = world.clock
+
+    async def sample(self, target: Target, live: Live[StressFault]) -> Sample:
+        """Count; over a window where something of this fault runs, else at once."""
+        names = [name_of(live.source, part) for part in (CPU, MEMORY, OWN)]
+        first, before = await self._stressors.taken(target), await self._stressors.usage(target)
+        values = {
+            "cgroup_memory_bytes": float(before.memory_bytes),
+            "cpu_limit_percent": before.cpu_limit * 100,
+            "memory_limit_bytes": float(before.memory_limit),
+            "oom_kills": float(before.oom_kills),
+            "confined": float(before.confined),
+        }
+        if not any(name in first for name in names):
+            return Sample(Way.PASSIVE, values)
+        await self._clock.sleep(WINDOW_SECONDS)
+        last, after = await self._stressors.taken(target), await self._stressors.usage(target)
+        seconds = max(after.at - before.at, 1e-3)
+        used = sum(
+            max(0.0, last[name].cpu_seconds - first.get(name, NOTHING).cpu_seconds)
+            for name in names
+            if name in last
+        )
+        values |= {
+            "stressor_cpu_percent": 100 * used / seconds,
+            "stressor_memory_bytes": float(
+                sum(last[name].memory_bytes for name in names if name in last)
+            ),
+            "cgroup_cpu_percent": 100 * (after.cpu_seconds - before.cpu_seconds) / seconds,
+            "cgroup_memory_bytes": float(after.memory_bytes),
+            "oom_kills": float(after.oom_kills),
+        }
+        return Sample(Way.PASSIVE, values)
+
+    def judge(self, fault: StressFault, before: Sample | None, during: Sample) -> Judgement:
+        """Compare; each part within a tenth of what was asked, or at the container's limit."""
+        return judge(fault, before.values if before else {}, during.values)
