@@ -183,14 +183,18 @@ async def injected(cluster: Cluster, experiment: Object) -> Object:
 async def proven(cluster: Cluster, experiment: Object) -> list[dict[str, Any]]:
     """Wait until every record of an experiment that was asked something is Confirmed."""
     meta, resource = experiment["metadata"], resource_of(experiment)
+    seen: list[dict[str, Any]] = []
 
     async def holds() -> list[dict[str, Any]] | None:
-        seen = await cluster.get(resource, meta["namespace"], meta["name"])
-        proofs = [record.get("proof") or {} for record in records(seen)]
+        seen[:] = records(await cluster.get(resource, meta["namespace"], meta["name"]))
+        proofs = [record.get("proof") or {} for record in seen]
         told = [proof for proof in proofs if proof.get("asked")]
         return told if told and all(p["verdict"] == "Confirmed" for p in told) else None
 
-    found: list[dict[str, Any]] = await eventually(holds, f"{meta['name']} is proven")
+    try:
+        found: list[dict[str, Any]] = await eventually(holds, f"{meta['name']} is proven")
+    except TimeoutError as late:
+        raise TimeoutError(f"{late}; it stands: {seen}") from late
     return found
 
 

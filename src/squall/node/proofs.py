@@ -34,6 +34,12 @@ class _Tracked:
     concluded: bool = False
     """It was Confirmed or a Mismatch once, which a quiet moment later does not take away."""
 
+    def settled(self, verdict: Verdict) -> bool:
+        """Is there no reason to look again soon? What was struck takes a moment to end."""
+        if self.assignment.one_shot:
+            return verdict is Verdict.CONFIRMED
+        return self.concluded or verdict is not Verdict.INCONCLUSIVE
+
 
 class Proofs:
     """Measures the faults of one lane.
@@ -108,11 +114,13 @@ class Proofs:
         for tracked in [t for t in self._tracked.values() if t.next_at <= now]:
             judgement, sample = await self._judged(target, tracked)
             tracked.tries += 1
-            idle = judgement.verdict is Verdict.INCONCLUSIVE
-            again = idle and not tracked.concluded and tracked.tries < EAGER_TRIES
+            again = tracked.tries < EAGER_TRIES and not tracked.settled(judgement.verdict)
             tracked.next_at = self._clock.boottime() + (EAGER_SECONDS if again else WATCH_SECONDS)
-            if tracked.assignment.one_shot and not again:
+            if tracked.assignment.one_shot:
+                if again:
+                    continue
                 del self._tracked[tracked.assignment.source]
+            idle = judgement.verdict is Verdict.INCONCLUSIVE
             if not (idle and tracked.concluded):
                 proof = self._proof(tracked, judgement, sample)
                 self._reports.proved(tracked.assignment, proof)
