@@ -39,8 +39,9 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process and self._process.poll() is None:
-            self.stop()
+        if not self.alive:
+            self.start()  # adopts what a killed one left behind, so that it can be taken away
+        self.stop()
 
     @property
     def kubeconfig(self) -> Path:
@@ -51,6 +52,11 @@ class Installation:
     def pid(self) -> int:
         """Of the running `squall up`."""
         return self._running.pid
+
+    @property
+    def alive(self) -> bool:
+        """Does it run?"""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
@@ -177,14 +183,18 @@ async def injected(cluster: Cluster, experiment: Object) -> Object:
 async def proven(cluster: Cluster, experiment: Object) -> list[dict[str, Any]]:
     """Wait until every record of an experiment that was asked something is Confirmed."""
     meta, resource = experiment["metadata"], resource_of(experiment)
+    seen: list[dict[str, Any]] = []
 
     async def holds() -> list[dict[str, Any]] | None:
-        seen = await cluster.get(resource, meta["namespace"], meta["name"])
-        proofs = [record.get("proof") or {} for record in records(seen)]
+        seen[:] = records(await cluster.get(resource, meta["namespace"], meta["name"]))
+        proofs = [record.get("proof") or {} for record in seen]
         told = [proof for proof in proofs if proof.get("asked")]
         return told if told and all(p["verdict"] == "Confirmed" for p in told) else None
 
-    found: list[dict[str, Any]] = await eventually(holds, f"{meta['name']} is proven")
+    try:
+        found: list[dict[str, Any]] = await eventually(holds, f"{meta['name']} is proven")
+    except TimeoutError as late:
+        raise TimeoutError(f"{late}; it stands: {seen}") from late
     return found
 
 

@@ -4,6 +4,8 @@
 //! its init process, with that process's environment, working directory, user and capability
 //! bounds. Ends with the command's exit status; SIGKILL of it ends the command too.
 
+pub mod cgroups;
+
 use crate::failure::{Failure, Outcome, While};
 use crate::process::{become_program, die_with_parent, exit_status, started};
 use nix::fcntl::OFlag;
@@ -132,7 +134,7 @@ fn open(pid: i32) -> Outcome<Place> {
         .any(|(_, flag)| *flag == CloneFlags::CLONE_NEWUSER);
     Ok(Place {
         namespaces,
-        cgroups: cgroups(pid)?,
+        cgroups: cgroups::of(pid)?,
         directory: File::options()
             .read(true)
             .custom_flags(nix::libc::O_PATH | nix::libc::O_DIRECTORY)
@@ -170,50 +172,6 @@ fn user(status: &str) -> Outcome<User> {
         })
     })()
     .ok_or_else(|| Failure::new("Uid, Gid or Groups are missing in /proc/PID/status"))
-}
-
-/// The `cgroup.procs` of every hierarchy that the process is in and that is mounted here, opened.
-pub fn cgroups(pid: i32) -> Outcome<Vec<File>> {
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).on("cgroup")?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").on("mountinfo")?;
-    let mut found = Vec::new();
-    for line in lines.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-            continue;
-        };
-        if let Some(directory) = mounted(&mounts, controllers, path) {
-            let procs = format!("{directory}/cgroup.procs");
-            found.push(File::options().write(true).open(&procs).on(&procs)?);
-        }
-    }
-    Ok(found)
-}
-
-/// Where a cgroup is to be seen: proc_pid_mountinfo(5), cgroups(7).
-fn mounted(mounts: &str, controllers: &str, path: &str) -> Option<String> {
-    mounts.lines().find_map(|line| {
-        let (place, source) = line.split_once(" - ")?;
-        let mut words = place.split(' ').skip(3);
-        let (root, point) = (words.next()?, words.next()?);
-        let mut words = source.split(' ');
-        let (kind, options) = (words.next()?, words.nth(1)?);
-        let fits = match controllers {
-            "" => kind == "cgroup2",
-            _ => {
-                kind == "cgroup"
-                    && controllers
-                        .split(',')
-                        .all(|name| options.split(',').any(|o| o == name))
-            }
-        };
-        let below = if root == "/" {
-            path
-        } else {
-            path.strip_prefix(root)?
-        };
-        fits.then(|| format!("{point}{below}"))
-    })
 }
 
 /// Last steps of the child: what is inherited must be that of the container.
@@ -275,5 +233,18 @@ fn attend(command: Pid) -> i32 {
             }
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_is_the_effective_one() {
+        let status = "Name:\tx\nUid:\t0\t1000\t0\t0\nGid:\t0\t100\t0\t0\nGroups:\t4 24 \n";
+        let user = user(status).unwrap();
+        assert_eq!((user.uid, user.gid, user.groups.len()), (1000, 100, 2));
+        assert!(super::user("Uid:\t0\t0\t0\t0\n").is_err());
     }
 }

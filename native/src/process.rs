@@ -75,3 +75,32 @@ pub fn become_program(command: &[String]) -> Failure {
         status,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::Pid;
+
+    #[test]
+    fn a_process_knows_when_it_started_and_a_missing_one_does_not() {
+        assert!(started(std::process::id() as i32).is_some_and(|ticks| ticks > 0));
+        assert_eq!(started(i32::MAX), None);
+    }
+
+    #[test]
+    fn an_end_by_signal_is_told_as_a_shell_does() {
+        let pid = Pid::from_raw(1);
+        assert_eq!(exit_status(WaitStatus::Exited(pid, 3)), Some(3));
+        assert_eq!(
+            exit_status(WaitStatus::Signaled(pid, Signal::SIGKILL, false)),
+            Some(137)
+        );
+        assert_eq!(exit_status(WaitStatus::StillAlive), None);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_from_one_that_cannot_run() {
+        assert_eq!(become_program(&["/nosuch".into()]).status, 127);
+        assert_eq!(become_program(&["/proc/self/stat".into()]).status, 126);
+    }
+}

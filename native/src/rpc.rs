@@ -67,6 +67,7 @@ impl Refusal {
             libc::EPERM,
             libc::EACCES,
             libc::ENOENT,
+            libc::ENODEV,
         ];
         let message = format!("{doing}: {error}");
         match error.raw_os_error() {

@@ -1,6 +1,7 @@
 //! `squall-node watch --pid AGENT --lease SECONDS --lock FILE -- COMMAND...`
 //!
-//! When the agent has died and nobody has taken its place for one lease, run the command once.
+//! When the agent has died and nobody has taken its place for one lease, run the command once. What
+//! it says is appended to FILE with the extension `log`: whoever read the agent's output may be gone.
 //!
 //! Taking its place means starting a watcher on the same lock file: its content names the watcher
 //! in charge, and whoever finds another name there leaves without a word. The lock itself is held
@@ -14,10 +15,11 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{signal, SigHandler, Signal};
 use nix::sys::wait::waitpid;
 use nix::time::{clock_nanosleep, ClockId, ClockNanosleepFlags};
-use nix::unistd::{chdir, fork, setsid, ForkResult};
+use nix::unistd::{chdir, dup2_stderr, dup2_stdout, fork, setsid, ForkResult};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,7 +63,7 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     if charged != me {
         return Ok(0);
     }
-    let status = carry_out(&orders.command)?;
+    let status = carry_out(&orders.command, &orders.lock.with_extension("log"))?;
     let _ = lock.rewind().and_then(|()| lock.set_len(0));
     Ok(status)
 }
@@ -118,7 +120,14 @@ fn wait(time: Duration) {
 }
 
 /// Run the command and wait for it; the lock is not inherited.
-fn carry_out(command: &[String]) -> Outcome<i32> {
+fn carry_out(command: &[String], log: &Path) -> Outcome<i32> {
+    let log = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log)
+        .on(&log.to_string_lossy())?;
+    dup2_stdout(&log).and(dup2_stderr(&log)).on("dup2")?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }.on("fork")? {
         ForkResult::Child => {

@@ -57,7 +57,7 @@ def installation(tmp_path_factory):
         up.squall("run", "--name", "web", "--label", "app=web", "--", python, "-c", SERVER)
         up.squall("run", "--name", "visitor", "--label", "app=visitor", "--", "sleep", "1000")
         yield up
-        assert up.stop() == 0, up.log
+        assert up.alive, up.log
     assert "Traceback" not in up.log, up.log
 
 

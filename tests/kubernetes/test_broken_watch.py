@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from testbed.apiserver import ApiServer
-from tests.kubernetes.objects import Follower, lease
-from tests.kubernetes.severed_path import path_to
 
 from squall.api.cluster import LEASE, Unreachable
 from squall.kubernetes.client import HttpCluster
-
-pytestmark = pytest.mark.kubernetes
+from testbed.apiserver import ApiServer
+from tests.kubernetes.objects import Follower, lease
+from tests.kubernetes.severed_path import path_to
 
 
 def through(server: ApiServer, port: int, folder: Path) -> Path:

@@ -7,13 +7,11 @@ from itertools import pairwise
 
 import httpx2
 import pytest
-from testbed.apiserver import ApiServer
-from tests.kubernetes.objects import lease
 
 from squall.api.cluster import LEASE, NODE_FAULT
 from squall.kubernetes.client import HttpCluster, path_of
-
-pytestmark = pytest.mark.kubernetes
+from testbed.apiserver import ApiServer
+from tests.kubernetes.objects import lease
 
 
 @pytest.fixture

@@ -41,18 +41,23 @@ impl Frame {
 
     /// Flips one bit where a checksum of the receiver covers it, as noise on a wire would be found.
     ///
-    /// The frame must be complete (no checksum left to the device), or the kernel would sign the
-    /// damage. Of the IPv6 header only the addresses are covered; Ethernet's is left alone, since a
-    /// false sender would teach bridges a wrong path.
-    pub fn flip_bit(&mut self, choose_below: impl FnOnce(usize) -> usize) {
+    /// Returns false, with nothing changed, where the device has yet to complete a checksum (frames
+    /// taken before damage was asked for): it would sign the damage. Of the IPv6 header only the
+    /// addresses are covered; Ethernet's is left alone, since a false sender would teach bridges a
+    /// wrong path.
+    pub fn flip_bit(&mut self, choose_below: impl FnOnce(usize) -> usize) -> bool {
         const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+        const FLAGS: usize = 0;
+        const NEEDS_CHECKSUM: u8 = 1;
         let is_ipv6 = self.bytes.get(ETHERTYPE..NETWORK) == Some(&ETHERTYPE_IPV6);
         let first = NETWORK + if is_ipv6 { 8 } else { 0 };
         let bits = self.bytes.len().saturating_sub(first) * 8;
-        if bits > 0 {
-            let bit = choose_below(bits);
-            self.bytes[first + bit / 8] ^= 1 << (bit % 8);
+        if bits == 0 || self.bytes[FLAGS] & NEEDS_CHECKSUM != 0 {
+            return false;
         }
+        let bit = choose_below(bits);
+        self.bytes[first + bit / 8] ^= 1 << (bit % 8);
+        true
     }
 }
 
@@ -175,11 +180,20 @@ pub mod tests {
     }
 
     #[test]
+    fn damage_is_never_signed() {
+        let mut frame = udp(7, 53, 64);
+        frame.bytes[0] = 1;
+        let before = frame.bytes.clone();
+        assert!(!frame.flip_bit(|_| 0));
+        assert_eq!(frame.bytes, before);
+    }
+
+    #[test]
     fn a_flipped_bit_is_one_bit_and_where_a_checksum_sees_it() {
         for choice in 0..8 * 50 {
             let mut frame = udp(7, 53, 64);
             let before = frame.bytes.clone();
-            frame.flip_bit(|bits| choice % bits);
+            assert!(frame.flip_bit(|bits| choice % bits));
             let ones: u32 = before
                 .iter()
                 .zip(&frame.bytes)

@@ -24,7 +24,8 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
-use crate::detach::{detached, Failure};
+use crate::detach::detached;
+use crate::failure::Failure;
 use crate::rpc::{Connection, Listener, Refusal, Request};
 use crate::system::{self, BoottimeTimer};
 use held::Held;
@@ -72,13 +73,14 @@ impl Options {
 
 /// The process once it listens: it waits for requests, signals, its lease and its deadline.
 struct Process {
+    /// First, so that it is let go of before a client sees the connection end.
+    held: Held,
     signals: OwnedFd,
     timer: BoottimeTimer,
     listener: Listener,
     connection: Option<Connection>,
     /// Moment of boot time, in ns, at which the connection was lost.
     alone_since: u64,
-    held: Held,
     quits: bool,
 }
 

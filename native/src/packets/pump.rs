@@ -86,10 +86,10 @@ impl Pump {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Rules(rules, trains) => {
-                    self.scheduler.replace(rules, monotonic());
                     if let Err(error) = self.tap.take_trains(trains) {
                         system::log(&format!("offloads of the TAP device: {error}"));
                     }
+                    self.scheduler.replace(rules, monotonic());
                 }
                 Order::Report(to) => {
                     let _ = to.send(Report {

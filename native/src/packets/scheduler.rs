@@ -234,12 +234,10 @@ impl Scheduler {
     }
 
     fn hold(&mut self, index: usize, fate: Fate, mut frame: Frame, now: u64) {
+        let flipped = fate.corrupted && frame.flip_bit(|bits| self.random.below(bits));
         let counters = &mut self.stages[index].counters;
-        counters.corrupted += u64::from(fate.corrupted);
+        counters.corrupted += u64::from(flipped);
         counters.reordered += u64::from(fate.reordered);
-        if fate.corrupted {
-            frame.flip_bit(|bits| self.random.below(bits));
-        }
         self.wait(fate.leaves, now, Place::Netem(index), frame);
     }
 

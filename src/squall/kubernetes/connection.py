@@ -73,7 +73,7 @@ class Connection:
         """Send one request and return the decoded answer.
 
         Raises:
-            ApiError: the server refused, or (`Unreachable`) did not answer.
+            ApiError: the server refused, or is none, or (`Unreachable`) did not answer.
         """
         content = None if body is None else orjson.dumps(body)
         headers = None if body is None else {"Content-Type": content_type}
@@ -83,7 +83,11 @@ class Connection:
             )
         if response.is_error:
             raise _refusal(response)
-        answer: Object = orjson.loads(response.content)
+        try:
+            answer: Object = orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            message = f"{method} {path}: {self.server} is no Kubernetes API; it does not speak JSON"
+            raise ApiError(response.status_code, "NotJSON", message) from error
         return answer
 
     async def lines(self, path: str, query: Query, quiet_seconds: float) -> AsyncIterator[bytes]:

@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from lightkube import ConfigError, KubeConfig, SingleConfig
 
 from squall.api.cluster import ApiError
+
+_MALFORMED = (
+    *(ConfigError, yaml.YAMLError),
+    # The library looks into the content before it has checked its shape.
+    *(AttributeError, LookupError, TypeError, ValueError),
+)
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> Path:
@@ -35,10 +42,12 @@ def load(path: Path) -> SingleConfig:
 
     Raises:
         ApiError: the file does not say where to go (code 0); says what is wrong with it.
+        OSError: it cannot be read.
     """
     try:
-        config = KubeConfig.from_file(path).get()
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        content = yaml.safe_load(path.read_text())
+        config = KubeConfig.from_dict(content, path).get()
+    except _MALFORMED as error:
         message = f"{path} is no usable kubeconfig: {error}"
         raise ApiError(0, "InvalidKubeconfig", message) from error
     assert config is not None  # noqa: S101  (None only where a default was passed)

@@ -82,6 +82,7 @@ class Bridge:
         self._mark, self._run_dir, self._program = mark, run_dir, node_program
         self._index = 0
         self._subnets = Subnets("", "")
+        self._making = asyncio.Lock()
         self._pods: dict[PodName, int] = {}
         self._last = _FIRST - 1
 
@@ -99,21 +100,30 @@ class Bridge:
         return {pod: self._subnets.addresses(number) for pod, number in self._pods.items()}
 
     async def up(self) -> None:
-        """Make the bridge, or find the one that an earlier process left."""
+        """Find what an earlier process left; the bridge itself is made for the first pod."""
         self.network_dir.mkdir(parents=True, exist_ok=True)
         self._records.mkdir(exist_ok=True)
-        self._index, self._subnets = await asyncio.to_thread(_bring_up, self._mark)
+        self._index = _index_of(self._mark)
+        if self._index and self._chosen.exists():
+            self._subnets = Subnets(**json.loads(self._chosen.read_text()))
         for path in self._records.iterdir():
             record = json.loads(path.read_text())
             pod = PodName(record["namespace"], record["name"])
-            if _is_bound(self.network(pod)):
+            if self._index and _is_bound(self.network(pod)):
                 self._pods[pod] = record["number"]
                 self._last = max(self._last, record["number"])
             else:
                 await self._forget(pod)
+        for path in self.network_dir.iterdir():
+            namespace, _, name = path.name.partition("_")
+            if PodName(namespace, name) not in self._pods:  # its record is gone
+                await self._forget(PodName(namespace, name))
 
     async def attach(self, pod: PodName) -> tuple[str, ...]:
         """Give a pod its namespace and addresses; again changes nothing."""
+        async with self._making:
+            if not self._subnets.four:
+                await self._make_bridge()
         if pod not in self._pods:
             number = self._free_number()
             self._pods[pod] = number
@@ -136,6 +146,8 @@ class Bridge:
         for pod in list(self._pods):
             await self._forget(pod)
         await asyncio.to_thread(_delete_link, self._mark)
+        self._chosen.unlink(missing_ok=True)
+        self._index, self._subnets = 0, Subnets("", "")
         for directory in (self.network_dir, self._records):
             with suppress(FileNotFoundError):
                 directory.rmdir()
@@ -143,6 +155,15 @@ class Bridge:
     @property
     def _records(self) -> Path:
         return self._run_dir / "pods"
+
+    @property
+    def _chosen(self) -> Path:
+        return self._run_dir / "subnets.json"
+
+    async def _make_bridge(self) -> None:
+        self._index, subnets = await asyncio.to_thread(_make_bridge, self._mark)
+        self._chosen.write_text(json.dumps(asdict(subnets)))
+        self._subnets = subnets
 
     def _free_number(self) -> int:
         # Round and round: an address that was just given up is still in somebody's caches.
@@ -195,16 +216,19 @@ def _file_name(pod: PodName) -> str:
     return f"{pod.namespace}_{pod.name}"  # neither may have an underscore: RFC 1123
 
 
-def _bring_up(mark: str) -> tuple[int, Subnets]:
-    from pyroute2 import IPRoute  # noqa: PLC0415  (0.2 s: paid where there is a workload)
+def _index_of(link: str) -> int:
+    path = Path("/sys/class/net", link, "ifindex")
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _make_bridge(mark: str) -> tuple[int, Subnets]:
+    _delete_link(mark)  # one that somebody killed half-made: nobody knows its subnets
+    from pyroute2 import IPRoute  # noqa: PLC0415  (0.3 s: paid where there is a workload)
 
     with IPRoute() as netlink:
-        found = netlink.link_lookup(ifname=mark)
-        if found:
-            return int(found[0]), _subnets_of(netlink, found[0])
         subnets = choose_subnets(mark, _taken(netlink), six=_has_ipv6())
         netlink.link("add", ifname=mark, kind="bridge", br_forward_delay=0, br_mcast_snooping=0)
-        index: int = netlink.link_lookup(ifname=mark)[0]
+        index = _index_of(mark)
         for address, prefix in subnets.with_prefix(1):
             # No search for doubles: usable at once.
             netlink.addr("add", index=index, address=address, prefixlen=prefix, flags=_NODAD)
@@ -220,17 +244,7 @@ def _has_ipv6() -> bool:
 _NODAD = 0x02  # linux/if_addr.h
 
 
-def _subnets_of(netlink: Any, index: int) -> Subnets:  # noqa: ANN401  (untyped upstream)
-    """Read back which networks a bridge of ours was given."""
-    nets = {4: "", 6: ""}
-    for message in netlink.get_addr(index=index):
-        net = ip_network((message.get("address"), message["prefixlen"]), strict=False)
-        if not net.is_link_local:
-            nets[net.version] = str(net)
-    return Subnets(nets[4], nets[6])
-
-
-def _taken(netlink: Any) -> set[str]:  # noqa: ANN401
+def _taken(netlink: Any) -> set[str]:  # noqa: ANN401  (untyped upstream)
     """List networks that are routed on this host, in any table."""
     return {
         f"{destination}/{message['dst_len']}"
@@ -240,12 +254,11 @@ def _taken(netlink: Any) -> set[str]:  # noqa: ANN401
 
 
 def _delete_link(name: str) -> None:
-    if not Path("/sys/class/net", name).exists():
-        return
-    from pyroute2 import IPRoute  # noqa: PLC0415
+    index = _index_of(name)
+    if index:
+        from pyroute2 import IPRoute  # noqa: PLC0415
 
-    with IPRoute() as netlink:
-        for index in netlink.link_lookup(ifname=name):
+        with IPRoute() as netlink:
             netlink.link("del", index=index)
 
 
@@ -254,4 +267,4 @@ def _remove(veth: str, network: Path) -> None:
     if network.exists():
         from pyroute2 import netns  # noqa: PLC0415
 
-        netns.remove(str(network))
+        netns.remove(str(network))  # unmounts where something is mounted

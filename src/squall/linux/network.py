@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.errors import TargetGone
 from squall.injection.world.network import Counters, NetworkState, Ping
 from squall.injection.world.target import Target
 from squall.linux import namespaces, nftables, pings, resolver
@@ -52,7 +53,6 @@ class LinuxNetwork:
 
     async def apply(self, target: Target, wanted: NetworkState) -> None:
         """Make exactly `wanted` be in force; without any, end the process that held it."""
-        await self._let_go_of_the_gone()
         async with self._inside(target) as namespace:
             process = await self._connected(namespace, target)
             if wanted.cuts or wanted.shapes:
@@ -104,7 +104,11 @@ class LinuxNetwork:
     @asynccontextmanager
     async def _inside(self, target: Target) -> AsyncIterator[Namespace]:
         """One at a time in each namespace."""
-        namespace = namespaces.of(target)
+        try:
+            namespace = namespaces.of(target)
+        except TargetGone:
+            await self._let_go_of_the_gone()
+            raise
         async with self._locks[namespace.inode]:
             yield namespace
 

@@ -8,31 +8,19 @@ kernel takes back all that it held.
 import asyncio
 import json
 import shutil
-import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from squall.errors import InvalidFault, SquallError, TryAgain, Unsupported
+from squall.errors import TryAgain, Unsupported
 from squall.injection.world.network import Counters, Impairment, Peers
+from squall.linux.json_lines import ANSWER_SECONDS, Connection
 
 START_SECONDS = 5.0
 """For the process to be ready: it takes milliseconds, so later means that the host is stuck."""
-
-ANSWER_SECONDS = 5.0
-"""For one answer. The longest is a large nft transaction, some tens of milliseconds."""
-
-LONGEST_ANSWER = 64 * 1024 * 1024
-"""Bytes; a list of many thousand rules is a few megabytes."""
-
-_ERRORS: Mapping[str, type[SquallError]] = {
-    "InvalidFault": InvalidFault,
-    "TryAgain": TryAgain,
-    "Unsupported": Unsupported,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +89,10 @@ class PacketsProcess:
     the process answers them in order.
     """
 
-    def __init__(self, connection: "_Connection", pid: int) -> None:
+    def __init__(self, connection: Connection, log: Path) -> None:
         self._connection = connection
-        self.pid = pid
+        self._log = log
+        self.pid = connection.pid
         """Its process id, in our PID namespace."""
         self.gone = connection.gone
         """Set when the connection is lost. Unless `close` was called, or another client took over,
@@ -126,7 +115,7 @@ class PacketsProcess:
             TryAgain: it did not come up in time, or the namespace is gone.
         """
         arguments = ("packets", "--netns", str(netns), "--socket", str(path))
-        log = path.with_name(path.name + ".log")
+        log = _log_of(path)
         with log.open("wb") as stderr:
             child = await asyncio.create_subprocess_exec(
                 program(),
@@ -146,9 +135,8 @@ class PacketsProcess:
             await child.wait()
             raise TryAgain(f"squall-node in {netns} was not ready in {START_SECONDS} s") from None
         if status:
-            said = log.read_text(errors="replace").strip() or f"exit status {status}"
             failure = Unsupported if status == _HOST_LACKS else TryAgain
-            raise failure(f"squall-node in {netns}: {said}")
+            raise failure(f"squall-node in {netns}: {_last_words(log) or f'exit status {status}'}")
         connected = await cls.connect(path)
         if connected is None:
             raise TryAgain(f"squall-node in {netns} ended right after its start; see {log}")
@@ -161,12 +149,8 @@ class PacketsProcess:
         Returns:
             None when nobody listens at `path`: it has ended, and holds nothing.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            transport, connection = await loop.create_unix_connection(_Connection, str(path))
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        return cls(connection, _peer_pid(transport.get_extra_info("socket")))
+        connection = await Connection.open(path)
+        return None if connection is None else cls(connection, _log_of(path))
 
     async def set(self, held: Held) -> None:
         """Make exactly `held` be in force; on an error nothing has changed.
@@ -212,6 +196,7 @@ class PacketsProcess:
         except (TryAgain, TimeoutError):
             if not self.gone.is_set():
                 raise TryAgain(f"squall-node {self.pid} does not end when asked") from None
+        self._log.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Drop the connection; the process lives on for its lease."""
@@ -222,68 +207,17 @@ _HOST_LACKS = 3
 """Exit status of squall-node when the host lacks what it needs."""
 
 
-class _Connection(asyncio.Protocol):
-    """JSON lines over a Unix socket: numbered requests, one answer each."""
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._asked = 0
-
-    async def ask(self, verb: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Send one request and wait for its answer."""
-        if self._transport is None or self.gone.is_set():
-            raise TryAgain(f"squall-node is gone, so it cannot {verb}")
-        self._asked += 1
-        number = self._asked
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        line = json.dumps({"id": number, "do": verb, **(request or {})})
-        self._transport.write(line.encode() + b"\n")
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                received: dict[str, Any] = await answer
-        except TimeoutError:
-            raise TryAgain(f"squall-node: no answer to {verb} in {ANSWER_SECONDS} s") from None
-        finally:
-            self._waiting.pop(number, None)
-        if "error" in received:
-            error = received["error"]
-            raise _ERRORS.get(error["kind"], TryAgain)(error["message"])
-        ok: dict[str, Any] = received["ok"]
-        return ok
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if len(self._received) > LONGEST_ANSWER:
-            self.close()
-        while (end := self._received.find(b"\n")) >= 0:
-            answer = json.loads(self._received[:end])
-            del self._received[: end + 1]
-            waiting = self._waiting.get(answer["id"])
-            if waiting is not None and not waiting.done():
-                waiting.set_result(answer)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.gone.set()
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(TryAgain("squall-node ended before it answered"))
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".log")
 
 
-def _peer_pid(connected: socket.socket) -> int:
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid: int = struct.unpack("3i", credentials)[0]
-    return pid
+def _last_words(log: Path) -> str:
+    """Read the last message of a log; each line of it is JSON, but for those of a crash."""
+    lines = log.read_text(errors="replace").splitlines()
+    last = lines[-1] if lines else ""
+    with suppress(ValueError, KeyError, TypeError):
+        last = json.loads(last)["message"]
+    return last
 
 
 def _to_wire(held: Held) -> dict[str, Any]:

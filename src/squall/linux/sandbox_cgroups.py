@@ -61,8 +61,25 @@ class SandboxCgroups:
                             return int(line.split()[1])
         return 0
 
+    def containers(self) -> set[str]:
+        """List the containers that have a cgroup."""
+        found: set[str] = set()
+        for root in self._roots:
+            with suppress(FileNotFoundError):
+                found |= {path.name for path in root.iterdir() if path.is_dir()}
+        return found
+
+    def thaw(self, container: str) -> None:
+        """Let frozen processes go on: on v1 not even SIGKILL reaches them."""
+        for path in self._of(container):
+            for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                if (path / name).exists():
+                    with suppress(OSError):
+                        (path / name).write_text(value)
+
     def remove(self, container: str) -> None:
         """Kill whoever is left in there and remove them; blocks up to a second."""
+        self.thaw(container)
         until = time.monotonic() + _PATIENCE_SECONDS
         for path in self._of(container):
             while True:
@@ -80,11 +97,10 @@ class SandboxCgroups:
 
     def remove_all(self) -> None:
         """Remove the cgroups of every container, and the one above them."""
+        for container in self.containers():
+            self.remove(container)
         for root in self._roots:
             with suppress(FileNotFoundError):
-                for path in list(root.iterdir()):
-                    if path.is_dir():
-                        self.remove(path.name)
                 root.rmdir()
 
     def _of(self, container: str) -> tuple[Path, ...]:

@@ -49,12 +49,23 @@ class LinuxSandboxes:
         self._cgroups = SandboxCgroups(places.mark)
 
     async def up(self) -> None:
-        """Make the bridge, or find the one that is there; called once, before anything else."""
+        """Find what an earlier process left, and clear away what it left half; called once."""
         for directory in (self._containers, self._hosts_dir):
             directory.mkdir(parents=True, exist_ok=True)
         self._places.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._resolver.write_text(NO_RESOLVER)
         await self._bridge.up()
+        for sandbox in await self.list():
+            if (
+                sandbox.pod not in self._bridge.pods()
+            ):  # its network is gone, so it hangs in nothing
+                await self.remove(sandbox.id)
+        known = {path.name for path in self._containers.iterdir()}
+        for id_ in await asyncio.to_thread(self._cgroups.containers) - known:
+            await asyncio.to_thread(self._cgroups.remove, id_)
+        for path in self._places.log_dir.iterdir():
+            if path.stem not in known:
+                path.unlink()
 
     async def down(self) -> None:
         """End every container and take everything away."""
@@ -88,10 +99,23 @@ class LinuxSandboxes:
 
     async def start(self, order: Order) -> Sandbox:
         """Start a container; one that cannot be executed comes back ended."""
+        try:
+            await self._run(order)
+        except BaseException:
+            await asyncio.shield(self.remove(order.id))
+            raise
+        sandbox = await self._settled(order.id)
+        if sandbox is None:
+            raise TryAgain(f"{order.pod}: its container was removed while it started")
+        return sandbox
+
+    async def _run(self, order: Order) -> None:
+        """Start the shim; returns when the command runs or cannot."""
         directory = self._containers / order.id
         directory.mkdir()
-        spec = directory / "spec.json"
-        spec.write_text(json.dumps(self._spec(order, self._cgroups.create(order.id))))
+        draft, spec = directory / "spec.draft", directory / "spec.json"
+        draft.write_text(json.dumps(self._spec(order, self._cgroups.create(order.id))))
+        draft.rename(spec)  # whoever finds a spec finds a whole one
         program = await asyncio.create_subprocess_exec(
             self._program,
             "sandbox",
@@ -103,10 +127,6 @@ class LinuxSandboxes:
         )
         async with asyncio.timeout(_SETTLE_SECONDS):
             await program.communicate()
-        sandbox = await self._settled(order.id)
-        if sandbox is None:
-            raise TryAgain(f"{order.pod}: its container was removed while it started")
-        return sandbox
 
     async def signal(self, id_: str, number: int) -> None:
         """Signal the init of a container."""
@@ -123,6 +143,7 @@ class LinuxSandboxes:
         """Kill what runs of a container, and forget it."""
         if state := self._read(id_, "state"):
             send(state["init"], state["init_started"], signal.SIGKILL)
+            self._cgroups.thaw(id_)
             async with asyncio.timeout(_SETTLE_SECONDS):
                 await gone(state["shim"], state["shim_started"])
         await asyncio.to_thread(self._cgroups.remove, id_)

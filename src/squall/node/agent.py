@@ -101,6 +101,7 @@ class Agent:
                 self._group.create_task(self._follow_pods())
                 self._group.create_task(self._reports.run())
                 self._group.create_task(self._plan_for_ever())
+                self._group.create_task(self._rooms.warm_up())
                 await self._stopped.wait()
                 raise _Stopped  # noqa: TRY301  (ends the group, and with it every task in it)
         except* _Stopped:
@@ -192,6 +193,7 @@ class Agent:
             if self._holdings.running():
                 await self._learn()
             self._plan()
+            self._note_rest()
             situation = self._situation()
             wait = self._holdings.next_moment(situation) - situation.now
             if wait == float("inf"):
@@ -221,8 +223,6 @@ class Agent:
         busy = {(key.kind, key.target) for key in (*self._lanes, *undecided)}
         for kind, target in self._reports.leaving() - busy:
             self._reports.left(kind, target, ())
-        if self._stopping and not self._lanes:
-            self._rested.set()
 
     def _assigned(self, judged: Judged) -> list[Assignment]:
         allowed = self._rooms.world.allow_host_network
@@ -257,6 +257,7 @@ class Agent:
         while not lane.resting:
             lane.woken.clear()
             wait = await self._turn(lane)
+            self._note_rest()
             if lane.resting:
                 break
             if wait is None:
@@ -265,6 +266,11 @@ class Agent:
                 await unless(lane.woken, self._clock.sleep(wait))
         del self._lanes[lane.key]
         self._changed.set()
+
+    def _note_rest(self) -> None:
+        """Tell `stop` when every target is restored; it waits for no measurement."""
+        if self._stopping and all(lane.restored for lane in self._lanes.values()):
+            self._rested.set()
 
     async def _turn(self, lane: Lane) -> float | None:
         try:

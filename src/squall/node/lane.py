@@ -43,7 +43,7 @@ class Lane:
         self.key, self.woken = key, asyncio.Event()
         self._rooms, self._targets, self._journal = rooms, targets, journal
         self._reports, self._touched = reports, touched
-        self._proofs = Proofs(rooms.probe(key.kind), clock, reports)
+        self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
         self._strikes = Strikes(rooms, journal, reports)
         self._wanted = Wanted()
         self._refused: list[Assignment] = []
@@ -57,8 +57,13 @@ class Lane:
     def resting(self) -> bool:
         """True when nothing of ours is on the target, nothing is wanted and nothing is due."""
         wanted = self._wanted
-        busy = self._dirty or wanted.live or wanted.strikes or self._proofs.due_in() is not None
-        return not busy and (self._touched is None or self._given_up)
+        busy = wanted.live or wanted.strikes or self._proofs.due_in() is not None
+        return self.restored and not busy
+
+    @property
+    def restored(self) -> bool:
+        """True when nothing of ours is on the target; it may still be measured afterwards."""
+        return not self._dirty and (self._touched is None or self._given_up)
 
     def want(self, wanted: Wanted) -> None:
         """Take in what the target shall feel; wakes the lane when it differs."""
@@ -138,7 +143,14 @@ class Lane:
         """Converge the target as it is now, following it when it turns out to be another."""
         tried: Target | None = None
         while True:
-            target = await self._find(wanted)
+            try:
+                target = await self._find(wanted)
+            except TryAgain:
+                if wanted or not self._touched:
+                    raise
+                if not await self._restored_without_process(self._touched):
+                    raise
+                return last_known(self._touched)
             if target == tried:
                 raise TargetGone(f"{self.key.target}: it ended while it was being changed")
             tried = target
@@ -148,6 +160,14 @@ class Lane:
                 self._targets.forget(target)
             else:
                 return target
+
+    async def _restored_without_process(self, touched: Touched) -> bool:
+        """Take back what can be while no container of the pod runs; was that all?"""
+        try:
+            await self._call(last_known(touched), ())
+        except TargetGone:
+            return False
+        return True
 
     async def _find(self, wanted: Sequence[Assignment]) -> Target:
         touched = self._touched

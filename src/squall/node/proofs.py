@@ -1,7 +1,7 @@
 """Measuring whether the faults of one lane are felt: before, during and after."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,18 +31,34 @@ class _Tracked:
     before: Sample | None
     next_at: float
     tries: int = 0
+    concluded: bool = False
+    """It was Confirmed or a Mismatch once, which a quiet moment later does not take away."""
+
+    def settled(self, verdict: Verdict) -> bool:
+        """Is there no reason to look again soon? What was struck takes a moment to end."""
+        if self.assignment.one_shot:
+            return verdict is Verdict.CONFIRMED
+        return self.concluded or verdict is not Verdict.INCONCLUSIVE
 
 
 class Proofs:
-    """The probes of one lane."""
+    """Measures the faults of one lane.
 
-    def __init__(self, probe: Probe[Any] | None, clock: Clock, reports: Reports) -> None:
+    Args:
+        probe: gives the probe of the kind, if it has one; asked only when one is needed.
+        clock: time.
+        reports: learn what was measured.
+    """
+
+    def __init__(
+        self, probe: Callable[[], Probe[Any] | None], clock: Clock, reports: Reports
+    ) -> None:
         self._probe, self._clock, self._reports = probe, clock, reports
         self._tracked: dict[str, _Tracked] = {}
 
     async def before(self, target: Target, fresh: Iterable[Assignment]) -> None:
         """Sample what is there before faults begin, as far as that takes no time."""
-        probe = self._probe
+        probe = self._probe()
         wanted = [a for a in fresh if a.proof and a.source not in self._tracked]
         if probe is None or not wanted:
             return
@@ -76,6 +92,9 @@ class Proofs:
         by_source = {assignment.source: assignment for assignment in live}
         for source, tracked in list(self._tracked.items()):
             if source in by_source:
+                if tracked.assignment != by_source[source]:
+                    tracked.tries, tracked.next_at = 0, self._clock.boottime()
+                    tracked.concluded = False
                 tracked.assignment = by_source[source]
             elif not tracked.assignment.one_shot:
                 del self._tracked[source]
@@ -95,28 +114,35 @@ class Proofs:
         for tracked in [t for t in self._tracked.values() if t.next_at <= now]:
             judgement, sample = await self._judged(target, tracked)
             tracked.tries += 1
-            again = judgement.verdict is Verdict.INCONCLUSIVE and tracked.tries < EAGER_TRIES
+            again = tracked.tries < EAGER_TRIES and not tracked.settled(judgement.verdict)
             tracked.next_at = self._clock.boottime() + (EAGER_SECONDS if again else WATCH_SECONDS)
-            if tracked.assignment.one_shot and not again:
+            if tracked.assignment.one_shot:
+                if again:
+                    continue
                 del self._tracked[tracked.assignment.source]
-            self._reports.proved(tracked.assignment, self._proof(tracked, judgement, sample))
+            idle = judgement.verdict is Verdict.INCONCLUSIVE
+            if not (idle and tracked.concluded):
+                proof = self._proof(tracked, judgement, sample)
+                self._reports.proved(tracked.assignment, proof)
+            tracked.concluded = tracked.concluded or not idle
             felt = felt and judgement.verdict is not Verdict.MISMATCH
         return felt
 
     async def after(self, target: Target, ended: Iterable[Assignment]) -> None:
         """Sample once what is there after faults have ended; what cannot be had is left out."""
+        probe = self._probe()
         for assignment in ended:
             record = self._reports.record(assignment)
-            if self._probe is None or record is None or record.proof is None:
+            if probe is None or record is None or record.proof is None:
                 continue
             with suppress(SquallError, TimeoutError):
                 async with asyncio.timeout(SAMPLE_SECONDS):
-                    sample = await self._probe.sample(target, _live(assignment))
+                    sample = await probe.sample(target, _live(assignment))
                 values = dict(sample.values)
                 self._reports.proved(assignment, record.proof.model_copy(update={"after": values}))
 
     async def _judged(self, target: Target, tracked: _Tracked) -> tuple[Judgement, Sample | None]:
-        probe, assignment = self._probe, tracked.assignment
+        probe, assignment = self._probe(), tracked.assignment
         if probe is None:
             raise AssertionError("nothing is tracked without a probe")
         try:

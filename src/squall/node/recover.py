@@ -39,7 +39,7 @@ async def recover(
 ) -> list[Recovered]:
     """Restore every target that the journal names, all at once.
 
-    The faults are marked as interrupted, so that an agent that comes back does not begin them
+    Then the faults are marked as interrupted, so that an agent that comes back does not begin them
     again. What could not be restored stays in the journal.
 
     Args:
@@ -48,7 +48,6 @@ async def recover(
         world: what injectors act through.
         processes: finds containers on this node.
     """
-    journal.note(_interrupted(fault) for fault in journal.faults())
     touched = journal.touched()
     running = await processes.resolve({t.container_id for t in touched if t.container_id})
     rooms = Rooms(kinds, world)
@@ -56,6 +55,7 @@ async def recover(
         *(_restore(journal, rooms, world.clock, each, _target(each, running)) for each in touched),
         return_exceptions=True,  # a bug in one room must not keep the others from restoring
     )
+    journal.note(_interrupted(fault) for fault in journal.faults())
     return [
         Recovered(each.key.kind, each.key.target, str(outcome) or repr(outcome))
         for each, outcome in zip(touched, outcomes, strict=True)

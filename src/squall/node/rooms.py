@@ -1,5 +1,6 @@
 """The acting half of the fault kinds: loaded on first use, constructed once."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from squall.errors import Unsupported
 from squall.injection.contract import Injector, Probe, Striker
 from squall.injection.kind import FaultKind, load
 from squall.injection.world import World
+from squall.telemetry import logger
 
 
 class Rooms:
@@ -15,6 +17,16 @@ class Rooms:
     def __init__(self, kinds: Mapping[str, FaultKind], world: World) -> None:
         self.kinds, self.world = kinds, world
         self._made: dict[str, Any] = {}
+
+    async def warm_up(self) -> None:
+        """Load every room now, so that the first fault of a kind does not wait for it."""
+        for name, kind in self.kinds.items():
+            for path in filter(None, (kind.injector, kind.striker, kind.probe)):
+                try:
+                    self._constructed(path)
+                except ImportError as broken:
+                    logger(__name__).error("%s cannot act: %s", name, broken)
+                await asyncio.sleep(0)
 
     def injector(self, kind: str) -> Injector[Any]:
         """Give the injector of a kind; `Unsupported` where it has none."""

@@ -60,7 +60,7 @@ class Targets:
             return ""
         uid = str(event.object["metadata"]["uid"])
         before = self._running.get(uid)
-        if event.change is Change.DELETED:
+        if event.change is Change.DELETED or _finished(event.object):
             self._running.pop(uid, None)
         else:
             self._running[uid] = _running(event.object)
@@ -117,6 +117,11 @@ def last_known(touched: Touched) -> Target:
         touched.started,
         touched.host_network,
     )
+
+
+def _finished(pod: Object) -> bool:
+    """Will no container of it run again?"""
+    return pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}
 
 
 def _running(pod: Object) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from squall.kubernetes.embedded.managed_fields import (
     Path,
     decode,
     encode,
+    in_order,
     keyed,
     leaves,
     spell,
@@ -75,7 +76,10 @@ def server_side_apply(
         "fieldsType": "FieldsV1",
         "fieldsV1": encode(asked),
     }
-    new["metadata"] = {**new["metadata"], "managedFields": AppliedFields([applied, *kept])}
+    new["metadata"] = {
+        **new["metadata"],
+        "managedFields": AppliedFields(in_order([applied, *kept])),
+    }
     return new
 
 

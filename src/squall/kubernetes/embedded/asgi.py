@@ -25,7 +25,7 @@ from squall.kubernetes.embedded.exchange import (
     refuse,
 )
 from squall.kubernetes.embedded.objects import Objects
-from squall.kubernetes.embedded.openapi import OpenApi
+from squall.kubernetes.embedded.openapi import VERSION_2_TYPE, OpenApi, version_2
 from squall.kubernetes.embedded.refusals import (
     bad_request,
     internal,
@@ -137,6 +137,8 @@ class KubernetesApi:
             raise no_such_path()
         if path == "/metrics":
             return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        if path == "/openapi/v2":
+            return Response(version_2(), media_type=VERSION_2_TYPE)
         if path in ("/api", "/apis") and asked_form(request) == discovery.AGGREGATED:
             content = discovery.aggregated(self._kinds, core=path == "/api")
             return Response(orjson.dumps(content), media_type=discovery.AGGREGATED_TYPE)

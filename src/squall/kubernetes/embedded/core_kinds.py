@@ -155,19 +155,28 @@ def _nothing_more(_new: Object, _old: Object | None) -> list[Cause]:
     return []
 
 
+def _about_its_namespace(new: Object, _old: Object | None) -> list[Cause]:
+    """Refuse an Event that is not kept beside the object it tells of."""
+    namespace, about = new["metadata"]["namespace"], new["involvedObject"].get("namespace", "")
+    if about == namespace or (not about and namespace in ("default", "kube-system")):
+        return []
+    message = f'Invalid value: "{about}": does not match event.namespace'
+    return [Cause("involvedObject.namespace", "FieldValueInvalid", message)]
+
+
 def _same_containers(new: Object, old: Object | None) -> list[Cause]:
     """Refuse to move a running Pod or to change how many containers it has."""
     if old is None:
         return []
     spec, was = new["spec"], old["spec"]
+    if len(spec["containers"]) != len(was["containers"]):
+        message = "Forbidden: pod updates may not add or remove containers"
+        return [Cause("spec.containers", "FieldValueForbidden", message)]
     names = [[c["name"] for c in each["containers"]] for each in (spec, was)]
     moved = was.get("nodeName") and spec.get("nodeName") != was["nodeName"]
     if names[0] == names[1] and not moved:
         return []
-    message = (
-        "Forbidden: pod updates may not change fields other than containers' images and what a "
-        "node reports"
-    )
+    message = "Forbidden: pod updates may not rename containers or move them to another node"
     return [Cause("spec", "FieldValueForbidden", message)]
 
 
@@ -198,7 +207,13 @@ def core_kinds() -> list[ServedKind]:
             fields=("spec.nodeName", "spec.restartPolicy", "status.phase", "status.podIP"),
         ),
         _kind(NODE, _NODE, status=True, short_names=("no",), fields=("spec.unschedulable",)),
-        _kind(EVENT, _EVENT, short_names=("ev",), fields=_EVENT_FIELDS),
+        _kind(
+            EVENT,
+            _EVENT,
+            validate=_about_its_namespace,
+            short_names=("ev",),
+            fields=_EVENT_FIELDS,
+        ),
         _kind(CONFIG_MAP, _CONFIG_MAP, short_names=("cm",)),
         _kind(SECRET, _SECRET, default=_new_secret, fields=("type",)),
         _kind(

@@ -118,9 +118,18 @@ def record_update(
     if changed or gone:
         entries = _after_update(entries, changed, gone, _entry(obj, manager, now, part))
     if entries:
-        obj["metadata"]["managedFields"] = entries
+        obj["metadata"]["managedFields"] = in_order(entries)
     else:
         obj["metadata"].pop("managedFields", None)
+
+
+def in_order(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort the entries of managedFields as a Kubernetes API server does."""
+
+    def rank(entry: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(str(entry.get(name) or "") for name in ("operation", "time", "manager"))
+
+    return sorted(entries, key=rank)
 
 
 def _after_update(

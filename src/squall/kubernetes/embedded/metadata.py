@@ -58,7 +58,13 @@ _NAME = re.compile(_SUBDOMAIN)
 _MOST_ANNOTATION_BYTES = 256 * 1024
 _NAME_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character"
+    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
+    rf"for validation is '{_SUBDOMAIN}')"
+)
+_LABEL_RULE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
+    "'.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  "
+    "or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
 
 
@@ -101,11 +107,7 @@ def metadata_problems(obj: Object) -> list[Cause]:
         if not _LABEL_KEY.fullmatch(name):
             found.append(_wrong("metadata.labels", name, "name part must be a qualified name"))
         if not _LABEL_VALUE.fullmatch(value):
-            why = (
-                "a valid label must be an empty string or consist of alphanumeric characters, "
-                "'-', '_' or '.', and must start and end with an alphanumeric character"
-            )
-            found.append(_wrong("metadata.labels", value, why))
+            found.append(_wrong("metadata.labels", value, _LABEL_RULE))
     annotations = metadata.get("annotations") or {}
     for name in annotations:
         if not _LABEL_KEY.fullmatch(name.lower()):

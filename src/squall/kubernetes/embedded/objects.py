@@ -171,8 +171,8 @@ class Objects:
         if isinstance(sent, AppliedFields):
             new["metadata"]["managedFields"] = list(sent)
             return
-        if sent == []:  # a client that empties them, to start afresh
-            old = {**old, "metadata": {**old["metadata"], "managedFields": []}}
+        if sent is not None:  # clients may rewrite them: to start afresh, to change a name
+            old = {**old, "metadata": {**old["metadata"], "managedFields": sent}}
         core = is_core(kind.resource)
         record_update(old, new, options.manager, self._now(), core=core, part=part)
 
@@ -260,9 +260,10 @@ def _keep_what_is_fixed(kind: ServedKind, old: Object, new: Object, part: str) -
             metadata[name] = was[name]
     added = set(metadata.get("finalizers") or ()) - set(was.get("finalizers") or ())
     if added and "deletionTimestamp" in was:
+        named = ", ".join(f'"{name}"' for name in sorted(added))
         message = (
             "Forbidden: no new finalizers can be added if the object is being deleted, "
-            f"found new finalizers {sorted(added)}"
+            f"found new finalizers []string{{{named}}}"
         )
         cause = Cause("metadata.finalizers", "FieldValueForbidden", message)
         raise invalid(kind.resource, was["name"], [cause])

@@ -16,6 +16,8 @@ _JSON = "application/json"
 _MERGE, _APPLY = "application/merge-patch+json", "application/apply-patch+yaml"
 _WRITE_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
 
+VERSION_2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+
 Document = dict[str, Any]
 
 
@@ -48,6 +50,15 @@ class OpenApi:
         return self._encoded.get(path)
 
 
+def version_2() -> bytes:
+    """Answer `/openapi/v2` in protobuf: a document of no kinds.
+
+    Clients look there for what version 3 does not have, and take 404 for a broken server.
+    """
+    title, version = b"\x0a\x06Squall", b"\x12\x02v1"
+    return b"\x0a\x032.0" + b"\x12" + bytes([len(title + version)]) + title + version
+
+
 def _path_of(group_version: tuple[str, str]) -> str:
     group, version = group_version
     return f"apis/{group}/{version}" if group else f"api/{version}"
@@ -76,9 +87,9 @@ def _schema(kind: ServedKind) -> Schema:
     schema = deepcopy(kind.schema)
     text: Schema = {"type": "string"}
     schema["properties"] = {
-        "apiVersion": text | {"description": "Group and version of the kind."},
-        "kind": text | {"description": f"{kind.resource.kind}."},
         **schema.get("properties", {}),
+        "apiVersion": text | {"description": f"Always {kind.resource.api_version}."},
+        "kind": text | {"description": f"Always {kind.resource.kind}."},
         "metadata": {"allOf": [_META_REFERENCE], "description": OBJECT_META["description"]},
     }
     schema["x-kubernetes-group-version-kind"] = [_identity(kind)]

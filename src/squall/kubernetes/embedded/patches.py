@@ -47,9 +47,7 @@ def json_patch(target: Json, operations: Json) -> Json:
         try:
             document.carry_out(operation)
         except (KeyError, IndexError, ValueError, TypeError) as wrong:
-            raise cannot_be_processed(
-                f"JSON patch operation {operation} does not apply: {wrong}"
-            ) from wrong
+            raise cannot_be_processed() from wrong
     return document.root
 
 

@@ -132,6 +132,8 @@ def _ending(facts: Facts, pod: Object, now: float) -> Decision:
     running = [each for each in facts.containers if each.ended is None]
     if not running:
         removals = tuple(Remove(each.id) for each in facts.containers)
+        if not grace and pod["metadata"].get("finalizers"):
+            return Decision(removals)  # said already; it stays until whoever put them has let go
         return Decision((*removals, DeletePod(pod["metadata"]["uid"], now=True)))
     if grace and facts.asked_to_end_at is None:
         return Decision(tuple(Terminate(each.id) for each in running))

@@ -124,9 +124,11 @@ def unsupported_body(accepted: Sequence[str]) -> ApiError:
     )
 
 
-def cannot_be_processed(why: str) -> ApiError:
+def cannot_be_processed() -> ApiError:
     """422: a patch that cannot be carried out."""
-    return ApiError(422, "Invalid", f"the server rejected our request due to an error: {why}")
+    return ApiError(
+        422, "Invalid", "the server rejected our request due to an error in our request"
+    )
 
 
 def expired(message: str) -> ApiError:

@@ -56,12 +56,14 @@ async def follow(
         store: where to look.
         kind: its name in the store.
         version: the last change that is known.
-        tick_seconds: yield None each time nothing has come for so long; None: never.
+        tick_seconds: yield None when all is told, and again each time nothing has come for so
+            long; None: never.
 
     Raises:
         ApiError: 410, changes after `version` are no longer in the log, or `version` lies in the
             future: the store is not the one it came from.
     """
+    caught_up = False
     with store.woken(kind) as wake:
         while True:
             wake.clear()
@@ -74,6 +76,10 @@ async def follow(
             if entries:
                 continue
             version = store.version  # what lies between is of other kinds
+            if tick_seconds is not None and not caught_up:
+                caught_up = True
+                yield None
+                continue
             try:
                 async with asyncio.timeout(tick_seconds):
                     await wake.wait()

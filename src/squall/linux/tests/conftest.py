@@ -16,6 +16,10 @@ from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
+from squall.linux.packets import PacketsProcess
+from squall.linux.tests.packet_faults import end
+from squall.linux.tests.two_namespaces import TwoNamespaces
+from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
 
 FAR = {4: "10.77.0.2", 6: "fd77::2"}
 """Addresses of the peer on the first cable, by protocol; the target has .1 and ::1."""
@@ -88,6 +92,23 @@ async def network(tmp_path):
     adapter = LinuxNetwork(tmp_path / "packets", lease_seconds=LEASE_SECONDS, shaping=Lanes())
     yield adapter
     await adapter.end_all()
+
+
+@pytest.fixture
+def pair() -> Iterator[TwoNamespaces]:
+    made = TwoNamespaces()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def packets(pair, tmp_path):
+    """A process inside the near one of a pair, without the adapter around it."""
+    started = await PacketsProcess.start(pair.near, tmp_path / "packets", lease_seconds=5)
+    yield started
+    if not started.gone.is_set():
+        started.close()
+    end(started)
 
 
 @contextlib.contextmanager

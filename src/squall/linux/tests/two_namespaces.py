@@ -116,6 +116,27 @@ class TwoNamespaces:
         listener.settimeout(2)
         return arrived
 
+    def burst(self, address: str, count: int) -> int:
+        """Send `count` datagrams as fast as it goes, and count those that arrive within 20 ms."""
+        listener = self.listeners[address]
+        with self._udp(self.near, address) as sender:
+            for _ in range(count):
+                sender.sendto(bytes(64), (address, self.PORT))
+        arrived = 0
+        listener.settimeout(0.02)
+        with suppress(TimeoutError):
+            while listener.recv(2048):
+                arrived += 1
+        listener.settimeout(2)
+        return arrived
+
+    def let_windows_grow(self) -> None:
+        """Let one TCP stream fill a long fast path."""
+        for name in self._names:
+            for which in ("rmem", "wmem"):
+                setting = f"net.ipv4.tcp_{which}=4096 131072 134217728"
+                run("ip", "netns", "exec", name, "sysctl", "-qw", setting)
+
     def stream(self, address: str, sent: bytes) -> tuple[bytes, float]:
         """Send bytes over TCP; give what arrives, and the seconds it took."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -143,6 +164,16 @@ class TwoNamespaces:
         for opened in (accepted, listener, sender):
             opened.close()
         return bytes(arrived), took
+
+    def add_device(self, device: str) -> None:
+        """Give near one more Ethernet device, that leads nowhere."""
+        near = self._names[0]
+        run("ip", "-n", near, "link", "add", device, "type", "veth", "peer", "name", "end")
+        run("ip", "-n", near, "link", "set", device, "up")
+
+    def delete_device(self, device: str) -> None:
+        """Take a device away from near."""
+        run("ip", "-n", self._names[0], "link", "delete", device)
 
     def links(self) -> str:
         """Devices of near."""

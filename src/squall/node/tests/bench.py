@@ -69,6 +69,7 @@ class Bench:
         self.clock, self.cluster, self.fate = FakeClock(), FakeCluster(), Fate()
         self.walls, self.processes = Walls(self.fate), FakeProcesses()
         self.allow_host_network = False
+        self.kinds = {"PaintChaos": PAINT}
         self.agent: Agent | None = None
         self.journal: Journal | None = None
         self._task: asyncio.Task[None] | None = None
@@ -88,7 +89,7 @@ class Bench:
         self.agent = Agent(
             self.cluster,
             self.clock,
-            {"PaintChaos": PAINT},
+            self.kinds,
             self.world,
             self.processes,
             self.journal,
@@ -210,7 +211,8 @@ class Bench:
     async def fault(self, name: str = "f1", color: str = "red", **more: Any) -> None:
         """Store a NodeFault; its experiment is as old as it."""
         targets = more.pop("targets", None) or [self.target()]
-        created = self.clock.now() + timedelta(microseconds=len(self.cluster.objects))
+        age = more.pop("age", timedelta())
+        created = self.clock.now() + timedelta(microseconds=len(self.cluster.objects)) - age
         spec = {
             "nodeName": NODE,
             "experiment": {"kind": "PaintChaos", "namespace": "default", "name": name,

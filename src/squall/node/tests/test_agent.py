@@ -1,11 +1,13 @@
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from squall.api.cluster import LEASE, NODE_FAULT, POD
+from squall.api.cluster import HALT, LEASE, NODE_FAULT, POD
 from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.node.tests.bench import Bench
+from squall.node.tests.paint import PAINT
 
 
 @pytest.fixture
@@ -54,6 +56,21 @@ async def test_faults_on_one_target_are_merged_oldest_first_and_peel_off_in_any_
     assert bench.colors() == ["red", "green"]
     await bench.delete("f1")
     assert bench.colors() == ["green"]
+
+
+async def test_an_older_fault_that_comes_later_goes_first(bench):
+    await bench.start()
+    await bench.fault("f1", "red")
+    await bench.fault("f2", "blue", age=timedelta(hours=1))
+    assert bench.colors() == ["blue", "red"]
+
+
+async def test_a_deleted_fault_is_forgotten(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.delete()
+    assert bench.journal.faults() == []
+    assert bench.journal.touched() == []
 
 
 async def test_a_cancelled_agent_leaves_faults_and_the_next_one_takes_them_over(bench):
@@ -191,12 +208,26 @@ async def test_halt_restores_all_at_once_and_refuses_new_faults_until_released(b
     assert "f3" in bench.walls.coats["default/web"][0][0]
 
 
-async def test_a_halt_that_was_there_first_lets_nothing_begin(bench):
+async def test_nothing_begins_before_it_is_known_that_nothing_is_halted(bench):
+    asked = asyncio.Event()
+    watch = bench.cluster.watch
+
+    async def slow(resource, namespace=None, *, fields=""):
+        if resource == HALT:
+            await asked.wait()
+        async for event in watch(resource, namespace, fields=fields):
+            yield event
+
+    bench.cluster.watch = slow
     await bench.halt()
+    await bench.fault("f1")
+    await bench.fault("f2", oneShot=True)
     await bench.start()
-    await bench.fault()
-    assert bench.walls.changes <= 3
     assert bench.colors() == []
+    asked.set()
+    await bench.rest()
+    assert (bench.colors(), bench.walls.struck, bench.journal.touched()) == ([], [], [])
+    assert bench.record()["proof"]["verdict"] == "Interrupted"
 
 
 async def test_a_target_that_is_gone_counts_as_restored(bench):
@@ -227,6 +258,20 @@ async def test_a_pod_whose_container_was_restarted_is_followed(bench):
     assert bench.colors() == ["red"]
     await bench.change(desiredPhase="Stop")
     assert bench.walls.snapshot()[:2] == ({}, set())
+
+
+async def test_a_stop_between_two_containers_takes_back_what_it_can_and_waits_for_the_rest(bench):
+    await bench.start()
+    await bench.fault()
+    await bench.end_container("web-1")
+    await bench.change(desiredPhase="Stop")
+    assert bench.walls.signs == set()
+    assert bench.record()["phase"] == "Injected"
+    assert "waiting" in bench.record()["message"]
+    await bench.pod("web", container="web-2")
+    await bench.pass_seconds(1)
+    assert bench.walls.snapshot()[:2] == ({}, set())
+    assert bench.record()["phase"] == "Not Injected"
 
 
 async def test_a_container_that_was_restarted_is_another_target(bench):
@@ -279,6 +324,19 @@ async def test_a_bug_in_a_room_is_named_and_tried_again(bench):
     assert bench.record()["phase"] == "Injected"
 
 
+async def test_a_room_that_cannot_be_loaded_takes_nothing_else_with_it(bench, caplog):
+    broken = replace(PAINT, injector="squall.nowhere:Injector", probe="squall.nowhere:Probe")
+    bench.kinds["BrokenChaos"] = broken
+    await bench.start()
+    experiment = {"kind": "BrokenChaos", "namespace": "d", "name": "b", "uid": "x-b"}
+    created = bench.clock.now().isoformat()
+    await bench.fault("broken", experiment=experiment | {"created": created})
+    await bench.fault("f1")
+    assert bench.colors() == ["red"]
+    assert "squall.nowhere" in bench.record("broken")["message"]
+    assert "BrokenChaos cannot act" in caplog.text
+
+
 async def test_a_stuck_target_holds_up_nobody_else(bench):
     await bench.pod("db")
     bench.walls.stuck["default/web"] = asyncio.Event()
@@ -317,6 +375,21 @@ async def test_many_targets_make_few_writes(bench):
     assert set(states(bench).values()) == {"Injected"}
     assert len([call for call in bench.cluster.calls if call[0] == "patch"]) <= 5
     assert len(bench.processes.asked) <= 1 + len(names)
+
+
+async def test_targets_that_are_ready_one_after_the_other_share_a_write(bench):
+    names = [f"p{n}" for n in range(5)]
+    for name in names:
+        await bench.pod(name)
+        bench.walls.stuck[f"default/{name}"] = asyncio.Event()
+    await bench.start()
+    bench.cluster.calls.clear()
+    await bench.fault(targets=[bench.target(name) for name in names])
+    for name in names:
+        bench.walls.stuck[f"default/{name}"].set()
+        await bench.rest()
+    assert set(states(bench).values()) == {"Injected"}
+    assert len([call for call in bench.cluster.calls if call[0] == "patch"]) <= 2
 
 
 async def test_a_fault_that_somebody_takes_away_turns_to_mismatch_and_is_put_back(bench):

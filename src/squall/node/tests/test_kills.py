@@ -69,7 +69,9 @@ async def test_killed_anywhere_recover_restores_from_the_journal_alone(tmp_path)
         bench.cluster.down = True
         journal = bench.open_journal()
         outcomes = await recover(journal, {"PaintChaos": PAINT}, bench.world, bench.processes)
+        left = journal.touched()
         journal.close()
+        assert left == []
         assert all(outcome.clean for outcome in outcomes)
         assert bench.walls.snapshot() == CLEAN
         bench.cluster.down = False

@@ -14,7 +14,9 @@ CONTAINER = LaneKey("K", "d/web/main", "u1", "aa")
 def pod(change=Change.MODIFIED, *containers, phase="Running"):
     statuses = [{"containerID": f"containerd://{c}", "state": {"running": {}}} for c in containers]
     meta = {"uid": "u1", "name": "web"}
-    return Event(change, {"metadata": meta, "status": {"containerStatuses": statuses}})
+    return Event(
+        change, {"metadata": meta, "status": {"phase": phase, "containerStatuses": statuses}}
+    )
 
 
 @pytest.fixture
@@ -79,6 +81,14 @@ async def test_a_pod_between_two_containers_is_waited_for(targets, processes):
 async def test_a_pod_that_was_deleted_is_gone(targets, processes):
     targets.saw(pod(Change.ADDED, "aa"))
     targets.saw(pod(Change.DELETED, "aa"))
+    processes.running.clear()
+    with pytest.raises(TargetGone):
+        await find(targets, POD)
+
+
+async def test_a_pod_that_has_finished_is_gone(targets, processes):
+    targets.saw(pod(Change.ADDED, "aa"))
+    targets.saw(pod(Change.MODIFIED, phase="Succeeded"))
     processes.running.clear()
     with pytest.raises(TargetGone):
         await find(targets, POD)

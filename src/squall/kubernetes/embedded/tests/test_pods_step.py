@@ -53,6 +53,10 @@ def deleted(pod, grace):
     }
 
 
+def finalized(pod):
+    return pod | {"metadata": pod["metadata"] | {"finalizers": ["example.com/hold"]}}
+
+
 def with_policy(policy):
     return POD | {"spec": POD["spec"] | {"restartPolicy": policy}}
 
@@ -134,6 +138,11 @@ def with_policy(policy):
             replace(FACTS, pod=deleted(POD, 0)),
             Decision((Remove(A),)),
             id="without grace it is killed at once",
+        ),
+        pytest.param(
+            replace(FACTS, pod=finalized(deleted(POD, 0)), containers=()),
+            Decision(),
+            id="a pod that a finalizer holds is waited for",
         ),
         pytest.param(
             replace(FACTS, pod=None),
