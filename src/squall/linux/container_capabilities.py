@@ -1,0 +1,113 @@
+"""What this host can do to containers, found out on a throw-away one."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+
+from squall.errors import SquallError
+from squall.injection.world.stressors import Stressor
+from squall.injection.world.target import Target
+from squall.linux import cgroups
+from squall.linux.clock import SystemClock
+from squall.linux.containers import LinuxContainers
+from squall.linux.processes import started
+from squall.linux.sandbox_cgroups import SandboxCgroups
+from squall.linux.stressors import LinuxStressors
+from squall.node.doctor import Ability, Capability
+
+TRIAL_SECONDS = 10.0
+"""For one trial; each takes tens of milliseconds."""
+
+
+async def _freeze() -> Capability:
+    name, containers = "pod:freeze", LinuxContainers()
+    async with _container() as target:
+        await containers.freeze(target)
+        stood = await containers.frozen(target)
+        await containers.thaw(target)
+        hierarchies = cgroups.of(target)
+    if not stood:
+        return Capability(name, Ability.MISSING, why="a freeze was accepted, but nothing froze")
+    if "freezer" in hierarchies:
+        return Capability(name, Ability.OK, "freezer of cgroup v1")
+    if cgroups.UNIFIED in hierarchies:
+        return Capability(name, Ability.OK, "freezer of cgroup v2")
+    why = "no freezer for containers; every process is sent SIGSTOP instead, which it can notice"
+    return Capability(name, Ability.FALLBACK, "SIGSTOP", why)
+
+
+async def _cpu() -> Capability:
+    return await _stress("stress:cpu", ("--cpu", "1"), "cpuacct")
+
+
+async def _memory() -> Capability:
+    return await _stress("stress:memory", ("--vm", "1", "--vm-bytes", "8m"), "memory")
+
+
+async def _stress(name: str, arguments: tuple[str, ...], controller: str) -> Capability:
+    if shutil.which("stress-ng") is None:
+        why = "stress-ng is not installed; install it (Debian: apt install stress-ng)"
+        return Capability(name, Ability.MISSING, why=why)
+    stressors = LinuxStressors(SystemClock())
+    async with _container() as target:
+        await stressors.start(target, Stressor("trial", arguments))
+        runs = await stressors.running(target)
+        await stressors.stop(target, "trial")
+        hierarchies = cgroups.of(target)
+        counted = cgroups.count(hierarchies)
+    if not runs:
+        return Capability(name, Ability.MISSING, why="stress-ng started, and ended at once")
+    number = counted.cpu_seconds if controller == "cpuacct" else counted.memory_bytes
+    if number is None:
+        why = f"no {controller} controller for containers: load acts, but on the whole host"
+        return Capability(name, Ability.FALLBACK, "stress-ng, not confined", why)
+    version = "v1" if controller in hierarchies else "v2"
+    return Capability(name, Ability.OK, f"stress-ng in cgroup {version}")
+
+
+@asynccontextmanager
+async def _container() -> AsyncIterator[Target]:
+    """Give a process that sleeps in cgroups of its own; both end with the trial."""
+    made = SandboxCgroups(f"squall-trial-{secrets.token_hex(4)}")
+    id_ = secrets.token_hex(32)
+    sleeper = await asyncio.create_subprocess_exec("sleep", f"{TRIAL_SECONDS * 2:g}")
+    try:
+        for path in await asyncio.to_thread(made.create, id_):
+            (path / "cgroup.procs").write_text(str(sleeper.pid))
+        ticks = started(sleeper.pid) or 0
+        yield Target("trial/trial/trial", "trial", id_, sleeper.pid, ticks)
+    finally:
+        sleeper.kill()
+        await sleeper.wait()
+        await asyncio.to_thread(made.remove_all)
+
+
+def _bounded(
+    name: str, trial: Callable[[], Awaitable[Capability]]
+) -> Callable[[], Awaitable[Capability]]:
+    async def tried() -> Capability:
+        try:
+            async with asyncio.timeout(TRIAL_SECONDS):
+                return await trial()
+        except SquallError as refused:
+            return Capability(name, Ability.MISSING, why=str(refused))
+        except (OSError, TimeoutError) as failed:
+            return Capability(name, Ability.MISSING, why=f"{type(failed).__name__}: {failed}")
+
+    return tried
+
+
+CONTAINER_TRIALS: Mapping[str, Callable[[], Awaitable[Capability]]] = MappingProxyType(
+    {
+        name: _bounded(name, trial)
+        for name, trial in (
+            ("pod:freeze", _freeze),
+            ("stress:cpu", _cpu),
+            ("stress:memory", _memory),
+        )
+    }
+)
+"""Trials by the name of the need; each gives what came of it, and never raises."""
