@@ -72,7 +72,7 @@ def laws(request):
 @pytest.fixture
 def lives(request):
     kind = request.node.callspec.params["laws"]
-    first, second = map(kinds()[kind].fault.model_validate, FAULTS[kind])
+    first, second = [kinds()[kind].fault.model_validate(fault) for fault in FAULTS[kind]]
     a, b = Live("a/.", first), Live("b/.", second)
     return [[a], [a, b], [b]]
 
