@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.host
 
 CLOCK = SystemClock()
 FOREIGN_MARK = "trusted.somebody.else"
-FAULTS = {
+FAULTS: dict[str, list[dict[str, Any]]] = {
     "PodChaos": [{"action": "pod-failure"}, {"action": "pod-failure"}],
     "StressChaos": [
         {"cpu": {"workers": 1, "load": 10}},
