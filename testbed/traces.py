@@ -110,8 +110,12 @@ class Host:
         """Read what is on one target apart from its network: mounts, company, cgroups."""
         cgroup = Path(f"/proc/{pid}/cgroup").read_text()
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        points = (line.split()[4:6] for line in mounts)
         return {
-            "mounts": "\n".join(sorted(" ".join(line.split()[4:6]) for line in mounts)),
+            # What others on this host mount below /run comes into every mount namespace.
+            "mounts": "\n".join(
+                sorted(" ".join(p) for p in points if not p[0].startswith("/run/"))
+            ),
             "processes": "\n".join(sorted(self._company(cgroup))),
             "cgroups": "\n".join(_cgroup_traces(cgroup)),
         }

@@ -75,7 +75,7 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
 /// Start the program, say so, and hold it; in a session of its own, nobody's child.
 fn start(orders: &Orders, answer: &mut File) -> Outcome<()> {
     let target = pidfd(orders.pid).on("the target")?;
-    let cgroups = cgroups(orders.pid)?;
+    let cgroups = cgroups::of(orders.pid)?;
     // Checked after all is open: what is open now belongs to the process that was meant.
     if orders
         .started

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-import time
+import subprocess
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -121,40 +121,50 @@ class Field:
         """Say what is not as it was before, on the targets that are still there."""
         told = []
         for name, namespace in self.held.items():
-            now = dict(namespace.traces())
+            try:
+                now = dict(namespace.traces())
+            except subprocess.CalledProcessError as error:  # a device that was there just now
+                return f"{name} is about to change: {error}"
             before = self.planted[name]
             if now["devices"] != before["devices"]:  # its pod is gone, and its device with it
                 before = {"nft": before["nft"], "tc filter": ""}
                 now = {key: now[key] for key in before}
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it has ended
                 now |= {k: v for k, v in self.host.traces(self.pids[name]).items() if k in before}
             before = {key: before[key] for key in now}
             told += [f"{name}: {line}" for line in [difference(before, now)] if line]
         return "\n".join(told)
 
-    def unhealed_anew(self, pids):
+    async def unhealed_anew(self):
         """Say what is on targets that were replaced, beside what every fresh one has."""
         told = []
-        for name, pid in pids.items():
-            with Namespace(pid) as namespace:
-                if namespace.inode == self.held[name].inode:
-                    continue
-                seen = namespace.traces()
-                told += [
-                    f"{name}: {difference(self.pristine, {k: seen[k] for k in self.pristine})}"
-                ]
-        return "\n".join(line for line in told if not line.endswith(": "))
+        try:
+            for name, pid in (await self.targets()).items():
+                with Namespace(pid) as namespace:
+                    if namespace.inode != self.held[name].inode:
+                        seen = namespace.traces()
+                        told.append(difference(self.pristine, {k: seen[k] for k in self.pristine}))
+        except (KeyError, OSError, subprocess.CalledProcessError) as early:
+            return f"a target is about to be replaced: {early}"
+        return "\n".join(filter(None, told))
 
     async def healed(self):
         """Wait until the host is what it was."""
-        began = time.monotonic()
         try:
             await eventually(lambda: not self.unhealed(), "healed", HEALED_WITHIN_SECONDS)
         except TimeoutError:
-            left = self.unhealed()
-            if left:
-                raise AssertionError(f"left after {HEALED_WITHIN_SECONDS} s:\n{left}") from None
-        return time.monotonic() - began
+            raise AssertionError(f"left after a lease + 5 s:\n{self.unhealed()}") from None
+
+    async def clean_anew(self):
+        """Wait until targets that took the place of others run, with nothing on them."""
+
+        async def clean():
+            return not await self.unhealed_anew()
+
+        try:
+            await eventually(clean, "clean", HEALED_WITHIN_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"on new targets:\n{await self.unhealed_anew()}") from None
 
 
 @pytest.fixture
@@ -172,19 +182,18 @@ async def field(tmp_path):
 
 
 async def finish(field, ending):
-    """Let a round end; returns the processes of targets that there are then."""
+    """Let a round end; all that was begun is taken back, or was never seen to have an end."""
     if ending is Ending.ABANDONED:
         field.up.kill()
         await field.healed()
         field.up.start()
-        await field.delete_all()
-        return await field.targets()
-    if ending is Ending.RESTARTED:
+    elif ending is Ending.RESTARTED:
         os.kill(field.pids["web"], signal.SIGKILL)
     elif ending is Ending.REPLACED:
         async with field.up.cluster() as cluster:
             await cluster.delete(POD, "default", "web", grace_seconds=0)
     elif ending in {Ending.OUTAGE, Ending.REBOOT}:
+        field.up.kill()
         for pid, _ in field.host.processes():
             if ending is Ending.REBOOT or pid not in field.pids.values():
                 with suppress(ProcessLookupError):
@@ -193,16 +202,15 @@ async def finish(field, ending):
             field.host.empty_run_directory()
         field.up.start()
     await field.delete_all()
-    return await field.targets()
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=[f"{p.number}-{p.ending.name}" for p in PLANS])
 async def test_whatever_dies_the_host_is_what_it_was(field, plan):
     for blow in plan.blows:
         await field.strike(blow)
-    pids = await finish(field, plan.ending)
+    await finish(field, plan.ending)
     await field.healed()
-    assert field.unhealed_anew(pids) == "", plan
+    await field.clean_anew()
     for name, namespace in field.held.items():
         if plan.ending not in {Ending.REPLACED, Ending.REBOOT}:
             assert namespace.foreign() == field.foreign[name], plan

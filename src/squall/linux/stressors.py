@@ -147,9 +147,11 @@ def _runs(target: Target) -> list[_Run]:
     found = []
     for pid in pids:
         stressor, ticks = _mark(pid), started(pid)
-        # Only the first process is asked; stress-ng's workers overwrite their environment.
-        if stressor and ticks is not None and groups[pid] == pid:
-            members = tuple(other for other, group in groups.items() if group == pid)
+        # Only the first process is asked; stress-ng's workers overwrite their environment. One
+        # that is about to become stress-ng, maybe in a frozen cgroup, is none of its group yet.
+        first = groups[pid] == pid or _comm(pid) == _HOLDER
+        if stressor and ticks is not None and first:
+            members = (pid, *(other for other, group in groups.items() if group == pid != other))
             found.append(_Run(stressor, pid, ticks, _parent(pid), members))
     return found
 
@@ -194,7 +196,8 @@ def _wait(run: _Run) -> bool:
 
 
 def _runs_in(run: _Run) -> Iterator[int]:
-    return (pid for pid in run.members if _group(pid) == run.pid and _state(pid) not in "ZX")
+    groups = {pid: _group(pid) for pid in run.members if _state(pid) not in "ZX"}
+    return (pid for pid, group in groups.items() if run.pid in {pid, group})
 
 
 def _stat(pid: int) -> list[str]:

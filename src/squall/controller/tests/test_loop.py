@@ -275,6 +275,9 @@ async def test_what_an_agent_took_back_by_itself_is_not_injected_again(scene):
     assert scene.phases() == {"default/web-0": "Not Injected", "default/web-1": "Injected"}
     assert scene.hit == {"default/web-1"}
     assert "Interrupted" in scene.reasons()
+    await scene.pause("slow")
+    await scene.pause("slow", value=None)
+    assert scene.hit == {"default/web-0", "default/web-1"}
 
 
 async def test_a_refused_target_is_a_failure_not_a_success(scene):
@@ -380,12 +383,14 @@ async def test_an_experiment_made_anew_under_its_name_is_another_one(scene):
 async def test_two_controllers_do_the_work_of_one(scene):
     await scene.pod("web-0")
     first = scene.controller("one")
-    scene.controller("two")
+    standby = Mortal(scene.cluster, 0, arrives=True)  # dies at its first write
+    standby.victim = scene.controller("two", cluster=standby)
     await settle()
     await scene.apply()
     await settle()
-    creates = [call for call in scene.cluster.calls if call[:2] == ("create", "NodeFault")]
-    assert len(creates) == 1
+    assert scene.hit == {"default/web-0"}
+    assert not standby.died
+    standby.left = -1  # may write from now on
     first.cancel()
     await scene.advance(59)
     holder = scene.cluster.objects[LEASE, "squall", "squall-controller"]["spec"]["holderIdentity"]

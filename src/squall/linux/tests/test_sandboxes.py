@@ -178,6 +178,7 @@ async def test_nothing_is_left_behind(places):
     for pod in (WEB, DB):
         await sandboxes.attach(pod)
         await sandboxes.start(order(pod, "sh", "-c", "sleep 60 & sleep 60"))
+    assert len([trace for trace in traces(places) if trace.endswith("ifalias")]) == 2
     assert len(traces(places)) > 10
     await sandboxes.detach(PodName("default", "absent"))
     await sandboxes.down()
