@@ -101,10 +101,24 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
         if definitions:
-            listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
-            server.run("create", "-f", "-", stdin=json.dumps(listed))
-            server.run("wait", "--for=condition=Established", "--all", "crd", "--timeout=30s")
+            _install(server, definitions)
         yield server
+
+
+def _install(server: ApiServer, definitions: Sequence[Mapping[str, Any]]) -> None:
+    listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
+    server.run("create", "-f", "-", stdin=json.dumps(listed))
+    deadline = time.monotonic() + START_SECONDS
+    while not all(map(_is_served, json.loads(server.run("get", "crd", "-o=json"))["items"])):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not all definitions are served after {START_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _is_served(definition: Mapping[str, Any]) -> bool:
+    """Read what `kubectl wait` would; that fails where there are no conditions at all yet."""
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def _etcd(url: str) -> list[str]:
