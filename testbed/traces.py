@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -109,13 +110,10 @@ class Host:
     def traces(self, pid: int) -> Mapping[str, str]:
         """Read what is on one target apart from its network: mounts, company, cgroups."""
         cgroup = Path(f"/proc/{pid}/cgroup").read_text()
-        mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
-        points = (line.split()[4:6] for line in mounts)
+        # What anybody mounts on this host comes into every mount namespace, and goes again.
+        mounts = _mount_points(pid) - _mount_points(os.getpid())
         return {
-            # What others on this host mount below /run comes into every mount namespace.
-            "mounts": "\n".join(
-                sorted(" ".join(p) for p in points if not p[0].startswith("/run/"))
-            ),
+            "mounts": "\n".join(sorted(mounts.elements())),
             "processes": "\n".join(sorted(self._company(cgroup))),
             "cgroups": "\n".join(_cgroup_traces(cgroup)),
         }
@@ -140,6 +138,11 @@ class Host:
                 with suppress(OSError):
                     if (entry / "cgroup").read_text() == cgroup:
                         yield (entry / "comm").read_text().strip()
+
+
+def _mount_points(pid: int) -> Counter[str]:
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    return Counter(line.split()[4] for line in lines)
 
 
 def _cgroup_traces(cgroup: str) -> Iterator[str]:

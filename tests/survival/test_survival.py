@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from contextlib import ExitStack, suppress
+from random import Random
 
 import pytest
 import yaml
@@ -12,7 +13,14 @@ import yaml
 from squall.api.cluster import POD, AlreadyExists, ApiError
 from squall.linux.processes import Processes
 from testbed.havoc import Ending, Victim, rounds
-from testbed.installation import Installation, eventually, gone, ready_pod, resource_of
+from testbed.installation import (
+    Installation,
+    eventually,
+    gone,
+    ready_pod,
+    records,
+    resource_of,
+)
 from testbed.traces import Host, Namespace, difference
 
 pytestmark = [pytest.mark.survival, pytest.mark.host, pytest.mark.timeout(90)]
@@ -52,8 +60,8 @@ PLANS = list(rounds(SEED, sorted(EXPERIMENTS), each=2, blows=5))
 TARGETS = ("web", "peer")
 
 
-def experiment(name):
-    obj = yaml.safe_load(EXPERIMENTS[name])
+def experiment(name, text=""):
+    obj = yaml.safe_load(text or EXPERIMENTS[name])
     return obj | {
         "apiVersion": "chaos-mesh.org/v1alpha1",
         "metadata": {"name": name, "namespace": "default"},
@@ -214,6 +222,43 @@ async def test_whatever_dies_the_host_is_what_it_was(field, plan):
     for name, namespace in field.held.items():
         if plan.ending not in {Ending.REPLACED, Ending.REBOOT}:
             assert namespace.foreign() == field.foreign[name], plan
+
+
+KILL = """
+    kind: PodChaos
+    spec: {action: container-kill, mode: all, selector: {labelSelectors: {app: web}},
+           containerNames: [web]}"""
+
+
+async def restarts(cluster):
+    pod = await ready_pod(cluster, "web")
+    return pod["status"]["containerStatuses"][0]["restartCount"]
+
+
+async def test_whatever_dies_a_container_is_killed_at_most_once(field):
+    draw = Random(f"{SEED} strikes")  # noqa: S311  (to be repeated, not to be secret)
+    for number in range(4):
+        obj = experiment(f"kill-{number}", KILL)
+        async with field.up.cluster() as cluster:
+            before = await restarts(cluster)
+            await cluster.create(resource_of(obj), obj)
+        await asyncio.sleep(draw.uniform(0, 0.1))  # the random moment itself
+        field.up.kill()
+        field.up.start()
+        async with field.up.cluster() as cluster:
+            await settled(cluster, obj)
+            await gone(cluster, obj, GONE_WITHIN_SECONDS)
+            assert await restarts(cluster) - before <= 1
+
+
+async def settled(cluster, obj):
+    """Wait until every record says what came of it."""
+
+    async def told():
+        seen = records(await cluster.get(resource_of(obj), "default", obj["metadata"]["name"]))
+        return seen and all(r["phase"] == "Injected" or r.get("proof") for r in seen)
+
+    await eventually(told, "every record is settled")
 
 
 def test_there_are_enough_kills():

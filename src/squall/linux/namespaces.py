@@ -49,11 +49,23 @@ def of(target: Target) -> Namespace:
 def alive(target: Target) -> bool:
     """Is `target.pid` still the process that was resolved?"""
     try:
-        # The name in field 2 may hold spaces and brackets; field 3 follows the last bracket.
-        fields = Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()
+        return started(target.pid) == target.started
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return fields[0] not in "ZX" and int(fields[19]) == target.started
+
+
+def started(pid: int) -> int:
+    """Read when a process was started, in clock ticks after boot.
+
+    Raises:
+        ProcessLookupError: it has ended, be it waited for or not.
+        FileNotFoundError: there is none.
+    """
+    # The name in field 2 may hold spaces and brackets; field 3 follows the last bracket.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(fields[19])
 
 
 def default_device(target: Target) -> str:

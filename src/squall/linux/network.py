@@ -42,6 +42,11 @@ class LinuxNetwork:
         self._holds: dict[int, _Hold] = {}
         self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @property
+    def path(self) -> str:
+        """How shapes are made here: `netem` or `packets`."""
+        return self._shaping.name
+
     async def state(self, target: Target) -> NetworkState:
         """Read what is in force: the table from the kernel, lanes from the process they live in."""
         async with self._inside(target) as namespace:

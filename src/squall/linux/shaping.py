@@ -24,6 +24,10 @@ class Prepared:
 class Shaping(Protocol):
     """One path; `squall.linux.capabilities` finds out which one a host has."""
 
+    @property
+    def name(self) -> str:
+        """`netem` or `packets`."""
+
     async def prepare(
         self, target: Target, namespace: Namespace, shapes: Sequence[Shape]
     ) -> Prepared:

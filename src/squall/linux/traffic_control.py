@@ -33,6 +33,10 @@ _LONGEST_ANSWER = 1 << 18
 _TICK_NS = 64
 _UINT32 = 0xFFFFFFFF
 
+# Attributes of netem, and of tbf.
+_CORRELATION, _REORDER, _CORRUPT, _RATE, _RATE64, _LATENCY64, _JITTER64 = 1, 3, 4, 6, 8, 10, 11
+_PARAMETERS, _TBF_RATE64, _PEAK_RATE64, _BURST, _PEAK_BURST = 1, 4, 5, 6, 7
+
 
 @dataclass(frozen=True, slots=True)
 class Netem:
@@ -69,13 +73,15 @@ class Netem:
         return b"".join(
             (
                 head,
-                _attribute(1, struct.pack("=3I", *self.correlations)),
-                _attribute(3, struct.pack("=2I", *self.reorder)) if any(self.reorder) else b"",
-                _attribute(4, struct.pack("=2I", *self.corrupt)),
-                _attribute(6, struct.pack("=IiIi", min(self.rate, _UINT32), 0, 0, 0)),
-                _attribute(8, struct.pack("=Q", self.rate)) if self.rate > _UINT32 else b"",
-                _attribute(10, struct.pack("=q", self.delay_ns)),
-                _attribute(11, struct.pack("=q", self.jitter_ns)),
+                _attribute(_CORRELATION, struct.pack("=3I", *self.correlations)),
+                _attribute(_REORDER, struct.pack("=2I", *self.reorder))
+                if any(self.reorder)
+                else b"",
+                _attribute(_CORRUPT, struct.pack("=2I", *self.corrupt)),
+                _attribute(_RATE, struct.pack("=IiIi", min(self.rate, _UINT32), 0, 0, 0)),
+                _attribute(_RATE64, struct.pack("=Q", self.rate)) if self.rate > _UINT32 else b"",
+                _attribute(_LATENCY64, struct.pack("=q", self.delay_ns)),
+                _attribute(_JITTER64, struct.pack("=q", self.jitter_ns)),
             )
         )
 
@@ -84,18 +90,18 @@ class Netem:
         """Read what the kernel dumps."""
         _, limit, loss, gap, duplicate, _ = struct.unpack_from("=6I", options)
         more = dict(_attributes(options[24:]))
-        rate = struct.unpack_from("=I", more[6])[0] if 6 in more else 0
+        rate = struct.unpack_from("=I", more[_RATE])[0] if _RATE in more else 0
         return cls(
-            delay_ns=struct.unpack("=q", more[10])[0],
-            jitter_ns=struct.unpack("=q", more[11])[0],
+            delay_ns=struct.unpack("=q", more[_LATENCY64])[0],
+            jitter_ns=struct.unpack("=q", more[_JITTER64])[0],
             limit=limit,
             loss=loss,
             gap=gap,
             duplicate=duplicate,
-            correlations=struct.unpack_from("=3I", more[1]),
-            reorder=struct.unpack_from("=2I", more[3]),
-            corrupt=struct.unpack_from("=2I", more[4]),
-            rate=struct.unpack("=Q", more[8])[0] if 8 in more else rate,
+            correlations=struct.unpack_from("=3I", more[_CORRELATION]),
+            reorder=struct.unpack_from("=2I", more[_REORDER]),
+            corrupt=struct.unpack_from("=2I", more[_CORRUPT]),
+            rate=struct.unpack("=Q", more[_RATE64])[0] if _RATE64 in more else rate,
         )
 
 
@@ -119,27 +125,29 @@ class TokenBucket:
         ticks = [min(ns // _TICK_NS, _UINT32) for ns in (self.burst_ns, self.peak_burst_ns)]
         parameters = _speed(self.rate) + _speed(self.peak_rate)
         parts = [
-            _attribute(1, parameters + struct.pack("=3I", self.limit, *ticks)),
-            _attribute(4, struct.pack("=Q", self.rate)) if self.rate > _UINT32 else b"",
-            _attribute(6, struct.pack("=I", burst)),
+            _attribute(_PARAMETERS, parameters + struct.pack("=3I", self.limit, *ticks)),
+            _attribute(_TBF_RATE64, struct.pack("=Q", self.rate)) if self.rate > _UINT32 else b"",
+            _attribute(_BURST, struct.pack("=I", burst)),
         ]
         if self.peak_rate:
             big = self.peak_rate > _UINT32
-            parts.append(_attribute(5, struct.pack("=Q", self.peak_rate)) if big else b"")
-            parts.append(_attribute(7, struct.pack("=I", peak)))
+            parts.append(
+                _attribute(_PEAK_RATE64, struct.pack("=Q", self.peak_rate)) if big else b""
+            )
+            parts.append(_attribute(_PEAK_BURST, struct.pack("=I", peak)))
         return b"".join(parts)
 
     @classmethod
     def decode(cls, options: bytes) -> Self:
         """Read what the kernel dumps."""
         more = dict(_attributes(options))
-        limit, buffer, mtu = struct.unpack_from("=3I", more[1], 24)
-        rate, peak = (struct.unpack_from("=8xI", more[1], at)[0] for at in (0, 12))
+        limit, buffer, mtu = struct.unpack_from("=3I", more[_PARAMETERS], 24)
+        rate, peak = (struct.unpack_from("=8xI", more[_PARAMETERS], at)[0] for at in (0, 12))
         return cls(
-            rate=struct.unpack("=Q", more[4])[0] if 4 in more else rate,
+            rate=struct.unpack("=Q", more[_TBF_RATE64])[0] if _TBF_RATE64 in more else rate,
             burst_ns=buffer * _TICK_NS,
             limit=limit,
-            peak_rate=struct.unpack("=Q", more[5])[0] if 5 in more else peak,
+            peak_rate=struct.unpack("=Q", more[_PEAK_RATE64])[0] if _PEAK_RATE64 in more else peak,
             peak_burst_ns=mtu * _TICK_NS if peak else 0,
         )
 

@@ -152,7 +152,7 @@ class Lane:
                     raise
                 return last_known(self._touched)
             if target == tried:
-                raise TargetGone(f"{self.key.target}: it ended while it was being changed")
+                raise TryAgain(f"{self.key.target}: ends while it is being changed")
             tried = target
             try:
                 await self._apply(target, wanted)
@@ -177,12 +177,7 @@ class Lane:
         host_network = any(target.host_network for target in known)
         if touched and not container_id:
             container_id, host_network = touched.container_id, touched.host_network
-        try:
-            return await self._targets.find(self.key, container_id, host_network=host_network)
-        except TargetGone:
-            if wanted or not touched:
-                raise
-            return last_known(touched)
+        return await self._targets.find(self.key, container_id, host_network=host_network)
 
     async def _apply(self, target: Target, wanted: tuple[Assignment, ...]) -> None:
         await self._proofs.before(target, wanted)
@@ -207,10 +202,9 @@ class Lane:
 
     async def _let_go(self, wanted: Sequence[Assignment], message: str) -> None:
         """Forget a target that is gone, after taking back what was done outside of it."""
-        if self._touched and wanted:
+        if self._touched:
             with suppress(TargetGone, Unsupported):
                 await self._call(last_known(self._touched), ())
-        if self._touched:
             self._journal.restored(self.key)
         self._touched, self._target, self._applied = None, None, ()
         for assignment in wanted:

@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.1
 """How often, and how far apart, the counters are read while waiting for traffic."""
 
 ENOUGH = 20
-"""Packets that make waiting for more traffic pointless, where nothing is left to chance."""
+"""Packets that make waiting for more traffic pointless, where every packet is hit alike."""
 
 FEW_PINGS, MANY_PINGS = 5, 60
 """Pings sent where the effect is certain, and where it is left to chance."""
@@ -43,7 +43,7 @@ class NetworkProbe:
         for _ in range(LOOKS):
             await self._clock.sleep(LOOK_SECONDS)
             last = (await self._network.counters(target)).get(live.source, Counters())
-            if last.packets - first.packets >= ENOUGH and not left_to_chance(live.fault):
+            if last.packets - first.packets >= ENOUGH and not _takes_long(live.fault):
                 break
         window = self._clock.boottime() - began
         counted = _counted(first, last, window)
@@ -95,6 +95,12 @@ def reachable(fault: NetworkFault) -> str | None:
 def left_to_chance(fault: NetworkFault) -> bool:
     """Does the fault hit some packets and not others?"""
     return bool(_needed(fault) & {"dropped", "duplicated", "corrupted", "reordered"})
+
+
+def _takes_long(fault: NetworkFault) -> bool:
+    """Does a longer look tell more? Of shares and speeds it does."""
+    impairment = fault.shape.impairment if fault.shape else Impairment()
+    return bool(left_to_chance(fault) or impairment.rate or impairment.bandwidth_rate)
 
 
 def _needed(fault: NetworkFault) -> set[str]:

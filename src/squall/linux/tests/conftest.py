@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from squall.injection.world.target import Target
-from squall.linux import namespaces
-from squall.linux.lanes import Lanes
+from squall.linux import capabilities, namespaces
 from squall.linux.network import LinuxNetwork
 from squall.linux.packets import PacketsProcess
 from squall.linux.tests.packet_faults import end
@@ -89,7 +88,9 @@ def cables() -> Iterator[Cables]:
 
 @pytest.fixture
 async def network(tmp_path):
-    adapter = LinuxNetwork(tmp_path / "packets", lease_seconds=LEASE_SECONDS, shaping=Lanes())
+    adapter = LinuxNetwork(
+        tmp_path / "packets", lease_seconds=LEASE_SECONDS, shaping=await capabilities.shaping()
+    )
     yield adapter
     await adapter.end_all()
 
@@ -123,8 +124,7 @@ def _namespace(name: str) -> Iterator[Target]:
                 if entered.stat().st_ino != ours and _command(process.pid) == "sleep":
                     break
                 asyncio.run(asyncio.sleep(0.01))
-            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            yield Target(f"default/{name}", name, "", process.pid, int(fields[19]))
+            yield Target(f"default/{name}", name, "", process.pid, namespaces.started(process.pid))
         finally:
             process.kill()
 

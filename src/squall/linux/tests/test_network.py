@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from squall.errors import TargetGone, Unsupported
 from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
 from squall.linux import namespaces
 from squall.linux.tests.conftest import FAR, PORT, SECOND, SPARE
@@ -277,15 +278,12 @@ async def test_faults_on_nested_networks_add_up_where_they_meet(cables, network)
 
 
 async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
-    cables.run(
-        cables.target,
-        "nft",
-        "add table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }",
-    )  # noqa: E501
-    cables.run(
-        cables.target,
-        *"tc qdisc add dev eth1 root handle 7: tbf rate 1mbit burst 9k limit 9k".split(),
-    )  # noqa: E501
+    rules = (
+        "table inet filter { chain c { type filter hook output priority 0; udp dport 9 drop; }; }"
+    )
+    cables.run(cables.target, "nft", f"add {rules}")
+    bucket = ("handle", "7:", "tbf", "rate", "1mbit", "burst", "9k", "limit", "9k")
+    cables.run(cables.target, "tc", "qdisc", "add", "dev", "eth1", "root", *bucket)
     before = cables.snapshot()
     wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=1000),))
     await network.apply(cables.target, wanted)
@@ -293,6 +291,18 @@ async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
     assert "udp dport 9 drop" in during
     assert '"handle":"7:"' in during
     await network.apply(cables.target, NOTHING)
+    assert cables.snapshot() == before
+
+
+async def test_a_device_with_a_qdisc_of_others_is_refused_where_qdiscs_are_the_path(
+    cables, network
+):
+    cables.run(cables.target, "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "prio")
+    before = cables.snapshot()
+    if network.path != "netem":
+        pytest.skip("lanes stand beside qdiscs")
+    with pytest.raises(Unsupported, match="eth0 already has a root prio"):
+        await network.apply(cables.target, shaped(delay_us=1000))
     assert cables.snapshot() == before
 
 
@@ -322,9 +332,9 @@ async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
     await network.apply(cables.target, cut())
     [hold] = network._holds.values()
     os.kill(cables.target.pid, signal.SIGKILL)
-    while namespaces.alive(cables.target):
+    while namespaces.alive(cables.target):  # noqa: ASYNC110  (nothing tells of it)
         await asyncio.sleep(0.01)
-    with contextlib.suppress(namespaces.TargetGone):
+    with pytest.raises(TargetGone):
         await network.apply(cables.target, NOTHING)
     async with asyncio.timeout(2):
         await hold.process.gone.wait()

@@ -78,7 +78,7 @@ class _Step:
             remove=orders.remove,
             release=release,
             announcements=tuple(self.told),
-            wake_at=None if release else self._wake_at(standing),
+            wake_at=None if release else self._wake_at(),
             retry=starved and self.seen.spec is not None,
             follows_pods=starved or (self.wanted.runs and is_live(self.facts, self.seen)),
         )
@@ -199,7 +199,7 @@ class _Step:
             reasons["AllRecovered"] = said
         return reasons
 
-    def _wake_at(self, standing: Standing) -> datetime | None:
+    def _wake_at(self) -> datetime | None:
         moments = [self.lets_go_at, silent_until(self.facts.assigned)]
         if self.wanted.runs:
             moments.append(self.wanted.ends)

@@ -1,0 +1,132 @@
+"""What this host can do, found out by doing it in namespaces that end with the trial."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+from squall.errors import SquallError
+from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
+from squall.injection.world.target import Target
+from squall.linux import namespaces
+from squall.linux.lanes import Lanes
+from squall.linux.network import LinuxNetwork
+from squall.linux.qdiscs import Qdiscs
+from squall.linux.shaping import Shaping
+from squall.node.doctor import Ability, Capability
+
+TRIAL_SECONDS = 10.0
+"""For one trial; each takes tens of milliseconds."""
+
+_DEVICE = "squall-trial"
+_PEER = "192.0.2.2"
+"""TEST-NET-1: nobody's address."""
+
+
+class LinuxCapabilities:
+    """Tries the means of every fault kind.
+
+    Args:
+        more: trials of other rooms' needs, by name; each returns what came of it.
+    """
+
+    def __init__(
+        self, more: Mapping[str, Callable[[], Awaitable[Capability]]] | None = None
+    ) -> None:
+        self._trials = {
+            "network:partition": _partition,
+            "network:shape": _shape,
+            **(more or {}),
+        }
+
+    async def examine(self, names: Iterable[str]) -> Mapping[str, Capability]:
+        """Try each; a name that nobody here knows is absent."""
+        return {name: await self._trials[name]() for name in names if name in self._trials}
+
+
+async def shaping() -> Shaping:
+    """Choose the path of shapes: the kernel's own qdiscs where they work, else lanes."""
+    return Lanes() if await _failure(Qdiscs(), _SHAPED) else Qdiscs()
+
+
+_CUT = NetworkState(cuts=(Cut("trial/.", "out", (Peers(f"{_PEER}/32"),)),))
+_SHAPED = NetworkState(
+    shapes=(
+        Shape(
+            "trial/.",
+            (Peers(f"{_PEER}/32"),),
+            Impairment(
+                delay_us=1000, bandwidth_rate=10**6, bandwidth_buffer=10**4, bandwidth_limit=10**5
+            ),
+            _DEVICE,
+        ),
+    )
+)
+
+
+async def _partition() -> Capability:
+    failed = await _failure(Lanes(), _CUT)
+    path = "nftables, table inet with flags owner"
+    if failed:
+        return Capability("network:partition", Ability.MISSING, "", failed)
+    return Capability("network:partition", Ability.OK, path)
+
+
+async def _shape() -> Capability:
+    name = "network:shape"
+    without_netem = await _failure(Qdiscs(), _SHAPED)
+    if not without_netem:
+        return Capability(name, Ability.OK, "sch_netem and sch_tbf")
+    without_lanes = await _failure(Lanes(), _SHAPED)
+    if without_lanes:
+        why = f"sch_netem: {without_netem}; squall-node packets: {without_lanes}"
+        return Capability(name, Ability.MISSING, "", why)
+    why = f"{without_netem}; a packet scheduler in user space does it instead"
+    return Capability(name, Ability.FALLBACK, "squall-node packets", why)
+
+
+async def _failure(path: Shaping, state: NetworkState) -> str:
+    """Put a state in force in a throw-away namespace; returns why that failed, or nothing."""
+    with tempfile.TemporaryDirectory(prefix="squall-trial-") as run:
+        network = LinuxNetwork(Path(run), lease_seconds=TRIAL_SECONDS, shaping=path)
+        try:
+            async with asyncio.timeout(TRIAL_SECONDS), _target() as target:
+                try:
+                    await network.apply(target, state)
+                    in_force = await network.state(target)
+                finally:
+                    await network.end_all()
+        except SquallError as refused:
+            return str(refused)
+        except (OSError, TimeoutError) as failed:
+            return f"{type(failed).__name__}: {failed}"
+    return "" if in_force == state else "it was accepted, but is not in force"
+
+
+@contextlib.asynccontextmanager
+async def _target() -> AsyncIterator[Target]:
+    """A process that sleeps in a network namespace of its own, with one device."""
+    sleeper = await asyncio.create_subprocess_exec(
+        "unshare", "--net", "--", "sleep", f"{TRIAL_SECONDS * 2:g}"
+    )
+    try:
+        path = Path(f"/proc/{sleeper.pid}/ns/net")
+        ours = Path("/proc/self/ns/net").stat().st_ino
+        while path.stat().st_ino == ours:
+            await asyncio.sleep(0.001)
+        enter = ("nsenter", f"--net={path}", "--", "ip", "link")
+        await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
+        await _run(*enter, "set", _DEVICE, "up")
+        yield Target("trial", "trial", "", sleeper.pid, namespaces.started(sleeper.pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            sleeper.kill()
+        await sleeper.wait()
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, said = await process.communicate()
+    if process.returncode:
+        raise OSError(f"{' '.join(command)}: {said.decode().strip()}")
