@@ -55,7 +55,7 @@ format: setup ## rewrite what can be rewritten
 	cd native && cargo fmt
 
 bench: setup ## figures against limits measured in the same run
-	for file in bench/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+	for file in bench/[a-z]*.py; do echo "== $$file"; PYTHONPATH=. $(PY) $$file || exit 1; done
 
 ##@ things that are generated
 generate: setup ## CRDs and the reference of their fields, from the models

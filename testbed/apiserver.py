@@ -16,13 +16,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from squall.api.crd import definition
+from squall.faults import kinds
+from squall.injection.served import served_kinds
 from testbed.certificates import write_certificates
 from testbed.kubernetes.build import programs
 
@@ -40,7 +43,11 @@ class ApiServer:
     authority: Path
     """Certificate that its own is to be checked with."""
     kubeconfig: Path
-    kubectl: Path
+
+    @property
+    def kubectl(self) -> Path:
+        """The program; built at its first use."""
+        return programs() / "kubectl"
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
@@ -53,7 +60,7 @@ class ApiServer:
 
 def missing() -> list[str]:
     """Name what a start would need and this machine has not; empty when all is there."""
-    needs = {"etcd": "etcd-server", "go": "golang-go", "setpriv": "util-linux"}
+    needs = {"etcd": "etcd-server", "setpriv": "util-linux"}
     return [
         f"{program} (Debian: {package})"
         for program, package in needs.items()
@@ -75,7 +82,7 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
     """
     if lacking := missing():
         raise RuntimeError(f"a real API server needs {', '.join(lacking)}")
-    binaries = programs()
+    program = programs() / "kube-apiserver"
     token = secrets.token_hex(16)
     write_certificates(folder)
     (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
@@ -85,20 +92,33 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
         token=token,
         authority=folder / "ca.crt",
         kubeconfig=folder / "kubeconfig",
-        kubectl=binaries / "kubectl",
     )
     write_kubeconfig(server)
     with ExitStack() as ends:
         etcd = ends.enter_context(_process(folder, "etcd", _etcd(store)))
         _wait("etcd", f"{store}/health", etcd, folder)
-        command = [str(binaries / "kube-apiserver"), *_flags(store, port)]
+        command = [str(program), *_flags(store, port)]
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
         if definitions:
-            listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
-            server.run("create", "-f", "-", stdin=json.dumps(listed))
-            server.run("wait", "--for=condition=Established", "--all", "crd", "--timeout=30s")
+            _install(server, definitions)
         yield server
+
+
+def _install(server: ApiServer, definitions: Sequence[Mapping[str, Any]]) -> None:
+    listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
+    server.run("create", "-f", "-", stdin=json.dumps(listed))
+    deadline = time.monotonic() + START_SECONDS
+    while not all(map(_is_served, json.loads(server.run("get", "crd", "-o=json"))["items"])):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not all definitions are served after {START_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+def _is_served(definition: Mapping[str, Any]) -> bool:
+    """Read what `kubectl wait` would; that fails where there are no conditions at all yet."""
+    conditions = definition.get("status", {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def _etcd(url: str) -> list[str]:
@@ -201,17 +221,18 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    """Run one until interrupted."""
-    with tempfile.TemporaryDirectory(prefix="squall-apiserver-") as folder:
+    """Run one that serves the project's kinds, until interrupted."""
+    definitions = [definition(kind) for kind in served_kinds(kinds())]
+    with (
+        tempfile.TemporaryDirectory(prefix="squall-apiserver-") as folder,
+        suppress(KeyboardInterrupt),
+    ):
         began = time.monotonic()
-        with running(Path(folder)) as server:
+        with running(Path(folder), definitions) as server:
             print(f"up in {time.monotonic() - began:.1f} s", file=sys.stderr)
             print(f"export KUBECONFIG={server.kubeconfig} PATH={server.kubectl.parent}:$PATH")
             sys.stdout.flush()
-            try:
-                signal.pause()
-            except KeyboardInterrupt:
-                return
+            signal.pause()
 
 
 if __name__ == "__main__":

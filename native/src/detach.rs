@@ -3,13 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use crate::failure::Failure;
 use crate::system::{self, check};
-
-/// Why a process could not start: its exit status, and what to tell.
-pub struct Failure {
-    pub status: i32,
-    pub message: String,
-}
 
 /// Forks. The child leads a session of its own and runs `prepare`; the parent waits for that, and
 /// returns its outcome as exit status. What `prepare` gave is then passed to `live`, in the child.

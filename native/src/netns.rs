@@ -163,8 +163,12 @@ impl Netlink {
         )
         .put(libc::IFLA_IFNAME, wanted.outside.as_bytes())
         .put(libc::IFLA_MASTER, &wanted.bridge.to_ne_bytes())
-        .put(libc::IFLA_IFALIAS, wanted.alias.as_bytes())
         .put(libc::IFLA_LINKINFO, &kind);
+        self.ask(&wanted.outside, message)?;
+        // The kernel takes an alias for a link that is there, not for one that is being made.
+        let index = if_nametoindex(wanted.outside.as_str()).on(&wanted.outside)?;
+        let message = Message::link(libc::RTM_NEWLINK, 0, index, true)
+            .put(libc::IFLA_IFALIAS, wanted.alias.as_bytes());
         self.ask(&wanted.outside, message)
     }
 

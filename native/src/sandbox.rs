@@ -6,22 +6,29 @@
 //! reaches init as its parent-death signal, and one of init ends its pid namespace: there is never
 //! half a container.
 
+mod init;
+mod log;
+
 use crate::failure::{Failure, Outcome, While};
-use crate::process::{become_program, die_with_parent, exit_status, started};
-use nix::mount::{mount, umount2, MntFlags, MsFlags};
-use nix::sched::{setns, unshare, CloneFlags};
-use nix::sys::signal::{kill, signal, SigHandler, SigSet, Signal};
-use nix::sys::wait::{waitpid, WaitPidFlag};
+use crate::process::{exit_status, pidfd, started};
+use nix::poll::{poll, PollFd, PollFlags};
+use nix::sched::{unshare, CloneFlags};
+use nix::sys::signal::{signal, SigHandler, Signal};
+use nix::sys::wait::waitpid;
 use nix::unistd::{
     chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setsid, ForkResult, Pid,
 };
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+const LOG_LIMIT: u64 = 16 << 20;
+const LOG_KEPT: u64 = 4 << 20;
+const LOG_CHECK_MS: u16 = 2000;
 
 /// What to start. Its environment is the one that the starter was given.
 #[derive(Deserialize)]
@@ -102,35 +109,51 @@ fn report(mut from: File) -> Outcome<i32> {
 /// Start init, tell how that went, and outlive it.
 fn shim(spec: &Spec, told: File) -> i32 {
     let mut told = Some(told);
-    let outcome = start(spec, &mut told);
-    if let Some(mut told) = told {
-        let _ = match &outcome {
-            Ok((_, running)) => told.write_all(running),
-            Err(failure) => write!(told, "!{}", failure.message),
-        };
+    let (status, message) = match start(spec, &mut told) {
+        Ok((init, running)) => {
+            tell(told, &running);
+            told = None;
+            (outlive(init, &spec.log), String::new())
+        }
+        Err(failure) => (failure.status, failure.message),
+    };
+    let word = format!("!{message}");
+    let at = unix_time();
+    let ended = serde_json::to_vec(&Ended {
+        status,
+        message,
+        at,
+    })
+    .unwrap_or_default();
+    let written = write_whole(&spec.exit, &ended);
+    // Told last: whoever hears of it finds it written down.
+    tell(told, word.as_bytes());
+    i32::from(written.is_err())
+}
+
+fn tell(starter: Option<File>, word: &[u8]) {
+    if let Some(mut starter) = starter {
+        let _ = starter.write_all(word);
     }
-    let ended = match outcome {
-        Ok((init, _)) => {
-            let status = loop {
-                match waitpid(init, None).map(exit_status) {
-                    Ok(Some(status)) => break status,
-                    Ok(None) | Err(nix::Error::EINTR) => {}
-                    Err(_) => break 255,
-                }
-            };
-            Ended {
-                status,
-                message: String::new(),
-                at: unix_time(),
+}
+
+/// Wait for the end of init; see to it meanwhile that its log does not fill the disk.
+fn outlive(init: Pid, log: &Path) -> i32 {
+    let handle = pidfd(init.as_raw());
+    loop {
+        if let Ok(handle) = &handle {
+            let mut polled = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut polled, LOG_CHECK_MS) == Ok(0) {
+                let _ = log::shorten(log, LOG_LIMIT, LOG_KEPT);
+                continue;
             }
         }
-        Err(failure) => Ended {
-            status: failure.status,
-            message: failure.message,
-            at: unix_time(),
-        },
-    };
-    i32::from(write_whole(&spec.exit, &serde_json::to_vec(&ended).unwrap_or_default()).is_err())
+        match waitpid(init, None).map(exit_status) {
+            Ok(Some(status)) => return status,
+            Ok(None) | Err(nix::Error::EINTR) => {}
+            Err(_) => return 255,
+        }
+    }
 }
 
 /// Become a process of nobody's, and fork init; returns when the command runs.
@@ -159,7 +182,7 @@ fn start(spec: &Spec, told: &mut Option<File>) -> Outcome<(Pid, Vec<u8>)> {
     match unsafe { fork() }.on("fork")? {
         ForkResult::Child => {
             drop((held, failed, told.take()));
-            exit(init(spec, &parent, failing))
+            exit(init::live(spec, &parent, failing))
         }
         ForkResult::Parent { child } => {
             std::mem::forget(held); // open for as long as the shim lives
@@ -190,126 +213,6 @@ fn running(init: i32) -> Outcome<Vec<u8>> {
         at: unix_time(),
     })
     .on("state")
-}
-
-/// Life as pid 1; `failing` closes unwritten when the command has been executed.
-fn init(spec: &Spec, parent: &File, mut failing: File) -> i32 {
-    let command = die_with_parent(parent)
-        .and_then(|()| enter(spec))
-        .and_then(|()| spawn(spec, &failing));
-    match command {
-        Err(failure) => {
-            let _ = write!(failing, "{} {}", failure.status, failure.message);
-            failure.status
-        }
-        Ok(command) => {
-            drop(failing);
-            attend(command)
-        }
-    }
-}
-
-/// Take the place that the container was given.
-fn enter(spec: &Spec) -> Outcome<()> {
-    for cgroup in &spec.cgroups {
-        let procs = cgroup.join("cgroup.procs");
-        fs::write(&procs, "0").on(&procs.to_string_lossy())?;
-    }
-    let network = File::open(&spec.network).on(&spec.network.to_string_lossy())?;
-    setns(&network, CloneFlags::CLONE_NEWNET).on("setns net")?;
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)
-        .on("unshare mnt, uts, ipc")?;
-    nix::unistd::sethostname(&spec.hostname).on("sethostname")?;
-
-    let nothing = None::<&str>;
-    // Slave: mounts of the host appear and vanish inside, none of ours gets out.
-    mount(
-        nothing,
-        "/",
-        nothing,
-        MsFlags::MS_REC | MsFlags::MS_SLAVE,
-        nothing,
-    )
-    .on("mount /")?;
-    for place in mounts_below(&spec.without)? {
-        umount2(&place, MntFlags::MNT_DETACH).on(&place.to_string_lossy())?;
-    }
-    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), safe, nothing).on("mount /proc")?;
-    for (source, place) in &spec.files {
-        if place.exists() {
-            mount(Some(source), place, nothing, MsFlags::MS_BIND, nothing).on(&format!(
-                "{} on {}",
-                source.display(),
-                place.display()
-            ))?;
-        }
-    }
-    chdir(&spec.directory).on(&spec.directory.to_string_lossy())
-}
-
-fn mounts_below(directory: &Path) -> Outcome<Vec<PathBuf>> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").on("mountinfo")?;
-    let places = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(PathBuf::from);
-    Ok(places
-        .filter(|place| place.starts_with(directory) && place != directory)
-        .collect())
-}
-
-/// Fork the command, its output in the log.
-fn spawn(spec: &Spec, failing: &File) -> Outcome<Pid> {
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&spec.log)
-        .on(&spec.log.to_string_lossy())?;
-    // All of them wait for sigwait in `attend`; the command gets an empty mask.
-    SigSet::all().thread_block().on("sigmask")?;
-    // SAFETY: one thread.
-    match unsafe { fork() }.on("fork")? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let failure = match setsid().and(dup2_stdout(&log)).and(dup2_stderr(&log)) {
-                Err(error) => Failure::new(format!("stdout: {error}")),
-                Ok(()) => {
-                    for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
-                        // SAFETY: the default disposition is no code of ours.
-                        let _ = unsafe { signal(ignored, SigHandler::SigDfl) };
-                    }
-                    become_program(&spec.command)
-                }
-            };
-            let _ = write!(&mut &*failing, "{} {}", failure.status, failure.message);
-            exit(failure.status)
-        }
-    }
-}
-
-/// Reap whoever dies, pass signals on to the command, and end when it does.
-fn attend(command: Pid) -> i32 {
-    loop {
-        match SigSet::all().wait() {
-            Ok(Signal::SIGCHLD) => loop {
-                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(status) if status.pid() == Some(command) => {
-                        if let Some(status) = exit_status(status) {
-                            return status;
-                        }
-                    }
-                    Ok(status) if status.pid().is_some() => {}
-                    _ => break,
-                }
-            },
-            Ok(other) => {
-                let _ = kill(command, other);
-            }
-            Err(_) => {}
-        }
-    }
 }
 
 fn pipe() -> Outcome<(File, File)> {

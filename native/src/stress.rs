@@ -46,7 +46,7 @@ struct Orders {
     pid: i32,
     started: Option<u64>,
     cpu_percent: Option<f64>,
-    oom_score_adj: i32,
+    oom_score_adj: Option<i32>,
     command: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
 /// Start the program, say so, and hold it; in a session of its own, nobody's child.
 fn start(orders: &Orders, answer: &mut File) -> Outcome<()> {
     let target = pidfd(orders.pid).on("the target")?;
-    let cgroups = cgroups(orders.pid)?;
+    let cgroups = cgroups::of(orders.pid)?;
     // Checked after all is open: what is open now belongs to the process that was meant.
     if orders
         .started
@@ -148,7 +148,7 @@ fn read(arguments: &[String]) -> Outcome<Orders> {
         pid: 0,
         started: None,
         cpu_percent: None,
-        oom_score_adj: 0,
+        oom_score_adj: None,
         command: Vec::new(),
     };
     let mut words = arguments.iter();
@@ -162,7 +162,7 @@ fn read(arguments: &[String]) -> Outcome<Orders> {
             "--pid" => orders.pid = value.parse().map_err(|_| usage())?,
             "--started" => orders.started = Some(value.parse().map_err(|_| usage())?),
             "--cpu" => orders.cpu_percent = Some(value.parse().map_err(|_| usage())?),
-            "--oom-score-adj" => orders.oom_score_adj = value.parse().map_err(|_| usage())?,
+            "--oom-score-adj" => orders.oom_score_adj = Some(value.parse().map_err(|_| usage())?),
             _ => return Err(usage()),
         }
     }
@@ -177,7 +177,9 @@ fn settle(orders: &Orders, cgroups: Vec<File>, parent: &File) -> Outcome<()> {
     for mut procs in cgroups {
         procs.write_all(b"0").on("cgroup.procs")?;
     }
-    fs::write("/proc/self/oom_score_adj", orders.oom_score_adj.to_string()).on("oom_score_adj")?;
+    if let Some(adjustment) = orders.oom_score_adj {
+        fs::write("/proc/self/oom_score_adj", adjustment.to_string()).on("oom_score_adj")?;
+    }
     setpgid(Pid::this(), Pid::from_raw(0)).on("setpgid")?;
     // Arguments come from whoever may write an experiment, who need not be root on this node.
     setgroups(&[]).on("setgroups")?;

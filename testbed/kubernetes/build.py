@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 MODULE = Path(__file__).parent
@@ -21,24 +22,38 @@ MODULE = Path(__file__).parent
 SOURCES = ("main.go", "go.mod", "go.sum")
 
 
+@cache
 def programs() -> Path:
     """Build the programs unless that was done before, and return their folder.
 
     Raises:
         RuntimeError: Go is missing, or the build failed; says what to do.
     """
-    go = shutil.which("go")
-    if go is None:
-        raise RuntimeError("go is not on PATH; install Debian's golang-go (1.24 or newer)")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "squall"
-    folder = cache / f"kubernetes-{_fingerprint(go)}"
+    go, folder = _go(), built_folder()
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "kubernetes.lock").open("w") as lock:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / "kubernetes.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second build would only slow the first down
             if not folder.is_dir():
                 _build(go, folder)
     return folder
+
+
+def built_folder() -> Path:
+    """Say where the programs are, or will be once they are built.
+
+    Raises:
+        RuntimeError: Go is missing.
+    """
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache_home / "squall" / f"kubernetes-{_fingerprint(_go())}"
+
+
+def _go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        raise RuntimeError("go is not on PATH; install Go 1.24 or newer (go.dev/dl)")
+    return go
 
 
 def _fingerprint(go: str) -> str:

@@ -16,10 +16,11 @@ from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.embedded.loopback import Loopback
 from squall.kubernetes.embedded.store import COMPACTED_AT_ONCE, Store
 from testbed.apiserver import ApiServer, missing, running
+from testbed.kubernetes.build import built_folder
 from tests.kubernetes.embedded import KEPT_CHANGES, embedded_objects, embedded_server
 from tests.kubernetes.objects import node_fault
 
-SERVERS = ["embedded", "real"]
+SERVERS = ["embedded", pytest.param("real", marks=pytest.mark.kubernetes)]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,8 @@ def in_memory() -> Iterator[Path]:
 def real(in_memory: Path) -> Iterator[ApiServer]:
     if lacking := missing():
         pytest.fail(f"a real API server needs {', '.join(lacking)}")
+    if not built_folder().is_dir():  # takes longer than any test may
+        pytest.fail("kube-apiserver is not built yet; run `python -m testbed.kubernetes`")
     definitions = [definition(kind) for kind in served_kinds(kinds())]
     folder = in_memory / "real"
     folder.mkdir()

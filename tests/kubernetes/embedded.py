@@ -17,7 +17,6 @@ from squall.kubernetes.embedded.objects import Objects
 from squall.kubernetes.embedded.serve import Server
 from squall.kubernetes.embedded.store import Store
 from testbed.apiserver import ApiServer, write_kubeconfig
-from testbed.kubernetes.build import programs
 
 KEPT_CHANGES = 100
 """Enough for any test's watch, and soon forgotten where a test wants that."""
@@ -57,7 +56,6 @@ def embedded_server(folder: Path) -> Iterator[ApiServer]:
             token=token,
             authority=files.authority,
             kubeconfig=folder / "kubeconfig",
-            kubectl=programs() / "kubectl",
         )
         write_kubeconfig(server)
         yield server

@@ -34,6 +34,19 @@ def node_fault(namespace: str, name: str = "one", node: str = "n1", **metadata: 
     }
 
 
+def delay(namespace: str, name: str = "delay") -> Object:
+    return {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "action": "delay",
+            "mode": "one",
+            "selector": {"namespaces": ["default"]},
+            "delay": {"latency": "10ms"},
+            "duration": "5m",
+        },
+    }
+
+
 def names(objects: list[Object]) -> list[str]:
     return [obj["metadata"]["name"] for obj in objects]
 

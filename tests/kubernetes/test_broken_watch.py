@@ -13,8 +13,6 @@ from testbed.apiserver import ApiServer
 from tests.kubernetes.objects import Follower, lease
 from tests.kubernetes.severed_path import path_to
 
-pytestmark = pytest.mark.kubernetes
-
 
 def through(server: ApiServer, port: int, folder: Path) -> Path:
     """Write a kubeconfig that leads to the server by another port."""

@@ -16,11 +16,20 @@ from squall.api.cluster import (
     NotFound,
     Resource,
 )
-from tests.kubernetes.objects import Follower, lease, names, node_fault
+from squall.api.fake_cluster import FakeCluster
+from squall.faults import kinds
+from tests.kubernetes.objects import Follower, delay, lease, names, node_fault
 
-pytestmark = pytest.mark.kubernetes
-
+NETWORK_CHAOS = kinds()["NetworkChaos"].resource
 UNSERVED = Resource("example.com", "v1", "Nothing", "nothings")
+
+
+@pytest.fixture
+def served(cluster: Cluster) -> Cluster:
+    """Everything behind the port that knows its kinds."""
+    if isinstance(cluster, FakeCluster):
+        pytest.skip("the fake serves every kind and validates none")
+    return cluster
 
 
 async def test_a_created_object_has_all_that_the_server_gives_it(cluster: Cluster, namespace: str):
@@ -55,13 +64,11 @@ async def test_what_is_not_there_is_not_found(cluster: Cluster, namespace: str):
         await cluster.delete(LEASE, namespace, "none")
 
 
-async def test_a_kind_that_is_not_served_is_not_found(cluster: Cluster, namespace: str):
-    if cluster.__class__.__name__ == "FakeCluster":
-        pytest.skip("the fake serves every kind")
+async def test_a_kind_that_is_not_served_is_not_found(served: Cluster):
     with pytest.raises(NotFound):
-        await cluster.list(UNSERVED)
+        await served.list(UNSERVED)
     with pytest.raises(NotFound):
-        async with Follower(cluster.watch(UNSERVED)) as follower:
+        async with Follower(served.watch(UNSERVED)) as follower:
             await follower.next(1)
 
 
@@ -217,6 +224,38 @@ async def test_nothing_new_can_hold_an_object_that_is_being_deleted(
     with pytest.raises(ApiError) as refused:
         await cluster.patch(NODE_FAULT, namespace, "one", late)
     assert refused.value.code == 422
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action": "explode"}, r'spec.action: Unsupported value: "explode"'),
+        ({"mode": None}, r"spec.mode: Required value"),
+        ({"selector": "all"}, r"spec.selector: Invalid value: .* must be of type object"),
+        ({"delay": {"jitter": "1ms"}}, r"spec.delay.latency: Required value"),
+    ],
+)
+async def test_an_object_that_breaks_its_schema_is_refused_whole(
+    served: Cluster, namespace: str, change: dict[str, object], message: str
+):
+    bad = delay(namespace)
+    bad["spec"] = {k: v for k, v in (bad["spec"] | change).items() if v is not None}
+    with pytest.raises(ApiError, match=message) as refused:
+        await served.create(NETWORK_CHAOS, bad)
+    assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+    assert await served.list(NETWORK_CHAOS, namespace) == []
+
+
+async def test_an_experiment_never_changes_its_spec(served: Cluster, namespace: str):
+    made = await served.create(NETWORK_CHAOS, delay(namespace))
+    assert made["spec"]["direction"] == "to"  # a default
+    with pytest.raises(ApiError, match="Cannot update chaos spec") as refused:
+        await served.patch(NETWORK_CHAOS, namespace, "delay", {"spec": {"duration": "6m"}})
+    assert refused.value.code == 422
+    pause = {"metadata": {"annotations": {"experiment.chaos-mesh.org/pause": "true"}}}
+    paused = await served.patch(NETWORK_CHAOS, namespace, "delay", pause)
+    assert paused["spec"] == made["spec"]
+    assert paused["metadata"]["generation"] == 1
 
 
 async def test_a_watch_tells_what_is_there_and_then_what_happens(cluster: Cluster, namespace: str):

@@ -13,8 +13,6 @@ from squall.kubernetes.client import HttpCluster, path_of
 from testbed.apiserver import ApiServer
 from tests.kubernetes.objects import lease
 
-pytestmark = pytest.mark.kubernetes
-
 
 @pytest.fixture
 async def raw(server: ApiServer) -> AsyncIterator[httpx2.AsyncClient]:

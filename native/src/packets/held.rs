@@ -44,9 +44,10 @@ impl Held {
         let mut changed = Vec::new();
         for lane in &set.lanes {
             match self.lanes.iter().find(|held| held.device() == lane.device) {
-                None => fresh.push(Lane::open(lane)?),
+                Some(held) if !held.is_attached() => fresh.push(Lane::open(lane)?),
                 Some(held) if held.rules() != lane.rules => changed.push(held.prepare(lane)?),
                 Some(_) => {}
+                None => fresh.push(Lane::open(lane)?),
             }
         }
         for lane in &mut fresh {
@@ -54,8 +55,8 @@ impl Held {
         }
         self.set_table(set.nft)?;
 
-        self.lanes
-            .retain(|held| set.lanes.iter().any(|lane| lane.device == held.device()));
+        let wanted = |held: &Lane| set.lanes.iter().any(|lane| lane.device == held.device());
+        self.lanes.retain(|held| wanted(held) && held.is_attached());
         for change in changed {
             if let Some(held) = self
                 .lanes
@@ -72,7 +73,7 @@ impl Held {
         Ok(())
     }
 
-    /// Tells what was last set, and what the lanes did since.
+    /// Tells what was last set, but for lanes whose device is gone, and what the lanes did since.
     pub fn state(&self) -> Result<Value, Refusal> {
         let mut counters: BTreeMap<String, Counters> = BTreeMap::new();
         let mut unsent = 0;
@@ -85,7 +86,7 @@ impl Held {
         }
         Ok(json!({
             "nft": self.script,
-            "lanes": self.asked,
+            "lanes": self.attached(),
             "counters": counters,
             "unsent": unsent,
             "lease": self.lease_seconds,
@@ -105,6 +106,15 @@ impl Held {
     /// Takes everything back.
     pub fn let_go(&mut self) {
         *self = Self::nothing(self.lease_seconds);
+    }
+
+    fn attached(&self) -> Vec<&Value> {
+        let attached = |asked: &&Value| {
+            let mut lanes = self.lanes.iter();
+            lanes.any(|held| asked["device"] == held.device() && held.is_attached())
+        };
+        let asked = self.asked.as_array().into_iter().flatten();
+        asked.filter(attached).collect()
     }
 
     fn set_table(&mut self, script: String) -> Result<(), Refusal> {

@@ -128,6 +128,12 @@ impl Lane {
         &self.asked.device
     }
 
+    /// Is the device it was attached to still the one of that name? A new one knows no rules.
+    pub fn is_attached(&self) -> bool {
+        let index = Device::named(self.device()).and_then(|device| device.index());
+        index.is_ok_and(|index| index == self.facts.index)
+    }
+
     pub fn rules(&self) -> &[request::Rule] {
         &self.asked.rules
     }

@@ -24,7 +24,8 @@ use std::path::PathBuf;
 
 use serde_json::{json, Value};
 
-use crate::detach::{detached, Failure};
+use crate::detach::detached;
+use crate::failure::Failure;
 use crate::rpc::{Connection, Listener, Refusal, Request};
 use crate::system::{self, BoottimeTimer};
 use held::Held;

@@ -33,7 +33,8 @@ def default_experiment(schema: Schema, obj: Object) -> Object:
         return filled
     for part in (spec, *spec.values()):
         selector = part.get("selector") if isinstance(part, dict) else None
-        if isinstance(selector, dict) and not selector.get("namespaces"):
+        # Only where it is absent: a value of the wrong type is for `validate` to see.
+        if isinstance(selector, dict) and selector.get("namespaces") in (None, []):
             selector["namespaces"] = [metadata.get("namespace") or "default"]
     return filled
 

@@ -147,8 +147,11 @@ class FakeCluster:
             self._store(key, deepcopy(old), Change.DELETED)
         elif "deletionTimestamp" not in old["metadata"]:
             new = deepcopy(old)
-            new["metadata"]["deletionTimestamp"] = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-            new["metadata"]["generation"] += 1
+            new["metadata"] |= {
+                "deletionTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "deletionGracePeriodSeconds": grace_seconds or 0,
+                "generation": old["metadata"]["generation"] + 1,
+            }
             self._store(key, new, Change.MODIFIED)
 
     def _called(self, verb: str, resource: Resource, name: str) -> None:

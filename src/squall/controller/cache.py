@@ -49,9 +49,12 @@ class Cache(Generic[T]):
         known = self.objects.get(name)
         if known and _same(known, obj) and _version(known) >= _version(obj):
             return
-        self.objects[name], self.values[name] = obj, self._read(obj)
-        self.changes += 1
-        self._changed(obj)
+        value = self._read(obj)
+        news = known is None or not _same(known, obj) or value != self.values[name]
+        self.objects[name], self.values[name] = obj, value
+        if news:  # a heartbeat in a node's status concerns nobody here
+            self.changes += 1
+            self._changed(obj)
 
     def _drop(self, obj: Object) -> None:
         name = name_of(obj)

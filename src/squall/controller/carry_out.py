@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from squall.api.cluster import NODE_FAULT, Cluster, NotFound, Object
+from squall.api.cluster import NODE_FAULT, Cluster, Conflict, NotFound, Object
 from squall.api.metadata import EXPERIMENT_UID, RECORDS_FINALIZER
 from squall.api.node_fault import NodeFaultSpec
 from squall.api.status import ExperimentStatus
@@ -117,6 +117,8 @@ class Carrier:
             }
             self.node_faults.put(await self.cluster.create(NODE_FAULT, obj))
             return
+        if known["spec"]["experiment"]["uid"] != spec.experiment.uid:
+            raise Conflict(409, "Conflict", f"NodeFault {name} belongs to another experiment")
         change = {
             "metadata": {"resourceVersion": known["metadata"]["resourceVersion"]},
             "spec": difference(known["spec"], wire(spec)),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from squall.api.cluster import HALT, NODE, NODE_FAULT, POD, ApiError, Cluster, Event, Object
+from squall.api.cluster import HALT, NODE, NODE_FAULT, POD, ApiError, Change, Cluster, Event, Object
 from squall.api.metadata import INSTALL_NAMESPACE
 from squall.clock import Clock
 from squall.controller.cache import Cache, name_of
@@ -86,23 +86,16 @@ class Controller:
         self._registry.register(metrics)
         try:
             async with asyncio.TaskGroup() as group:
-                for cache in self._caches():
+                for cache in (*self._world(), *self._experiments.values()):
                     group.create_task(self._follow(cache))
-                group.create_task(self._ready())
                 group.create_task(self._leadership.run())
                 group.create_task(self._recorder.run())
                 group.create_task(self._queue.run())
         finally:
             self._registry.unregister(metrics)
 
-    def _caches(self) -> list[Cache[Any]]:
-        return [
-            self._pods,
-            self._nodes,
-            self._halts,
-            self._node_faults,
-            *self._experiments.values(),
-        ]
+    def _world(self) -> list[Cache[Any]]:
+        return [self._pods, self._nodes, self._halts, self._node_faults]
 
     async def _follow(self, cache: Cache[Any]) -> None:
         namespace = self._namespace if cache.resource == NODE_FAULT else None
@@ -119,6 +112,8 @@ class Controller:
     def _take(self, cache: Cache[Any], event: Event) -> None:
         try:
             cache.take(event)
+            if event.change is Change.SYNCED:
+                self._ask_all()
         except Exception:  # noqa: BLE001  (one unreadable object must not hide all others)
             meta = event.object.get("metadata") or {}
             logger(__name__).exception(
@@ -128,10 +123,9 @@ class Controller:
                 meta.get("name"),
             )
 
-    async def _ready(self) -> None:
-        for cache in self._caches():
-            await cache.synced.wait()
-        self._ask_all()
+    def _complete(self, kind: str) -> bool:
+        """Is everything known that decides about experiments of a kind?"""
+        return all(cache.synced.is_set() for cache in (*self._world(), self._experiments[kind]))
 
     def _lead(self, leads: bool) -> None:
         if leads:
@@ -141,7 +135,7 @@ class Controller:
 
     async def _work(self, key: Key) -> Again:
         """Take one experiment a step further; the only place where anything may be caught."""
-        if not self._leadership.leads or not all(c.synced.is_set() for c in self._caches()):
+        if not self._leadership.leads or not self._complete(key[0]):
             return Again()
         try:
             return await self._reconcile(key)

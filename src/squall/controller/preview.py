@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from squall.api.cluster import NODE, POD, Cluster, Object
 from squall.errors import InvalidFault
 from squall.injection.kind import FaultKind
+from squall.orchestration.experiments.choosing import scope_of
 from squall.orchestration.experiments.draw import seed_of
 from squall.orchestration.experiments.pods import Inventory, read_pod
-from squall.orchestration.experiments.selection import Scope, Selection, select
+from squall.orchestration.experiments.selection import Selection, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,8 @@ async def preview(
     except ValueError as wrong:
         raise InvalidFault(f"{manifest['kind']}/{meta.get('name')}: {wrong}") from wrong
     seed = seed_of(spec.seed, meta.get("uid") or str(new_seed))
-    scope = Scope(
-        selectors=spec.selectors(),
-        namespace=meta.get("namespace") or "default",
-        seed=seed,
-        per_container=kind.per_container(spec),
-    )
+    namespace = meta.get("namespace") or "default"
+    scope = scope_of(kind, spec, namespace=namespace, seed=seed)
     try:
         selection = select(scope, await _inventory(cluster))
     except ValueError as senseless:

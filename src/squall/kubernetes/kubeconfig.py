@@ -5,12 +5,11 @@ from pathlib import Path
 
 import yaml
 from lightkube import ConfigError, KubeConfig, SingleConfig
-from msgspec import MsgspecError
 
 from squall.api.cluster import ApiError
 
 _MALFORMED = (
-    *(ConfigError, MsgspecError, yaml.YAMLError),
+    *(ConfigError, yaml.YAMLError),
     # The library looks into the content before it has checked its shape.
     *(AttributeError, LookupError, TypeError, ValueError),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from squall.errors import TargetGone
+from squall.errors import TargetGone, Unsupported
 from squall.injection.world.target import Target
 from squall.linux.processes import PROC, started
 
@@ -77,10 +77,14 @@ def _mounted() -> tuple[Mount, ...]:
 
 
 def of(target: Target) -> Mapping[str, Path]:
-    """Find the cgroups of a target, by controller; `UNIFIED` is v2.
+    """Find the cgroups of a container, by controller; `UNIFIED` is v2.
+
+    Only those that carry its id are its own: in other hierarchies it may share a cgroup with
+    anybody, the agent included. Of nested ones inside the container, the outermost is given.
 
     Raises:
         TargetGone: its init process is no more.
+        Unsupported: it has no cgroup of its own.
     """
     try:
         text = (PROC / str(target.pid) / "cgroup").read_text()
@@ -89,7 +93,19 @@ def of(target: Target) -> Mapping[str, Path]:
     # Read before it is checked: what was read belongs to the process that was meant.
     if not text or started(target.pid) != target.started:
         raise TargetGone(f"{target.id}: process {target.pid} has ended")
-    return directories(text, _mounted())
+    found = directories(text, _mounted())
+    own = {name: cut for name, path in found.items() if (cut := owned(path, target.container_id))}
+    if not own:
+        raise Unsupported(f"{target.id}: process {target.pid} is in no cgroup of its own")
+    return own
+
+
+def owned(directory: Path, container_id: str) -> Path | None:
+    """Cut a path off behind the part that names a container; None where no part does."""
+    for path in (*reversed(directory.parents), directory):
+        if container_id and container_id in path.name:
+            return path
+    return None
 
 
 def members(directory: Path) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from squall.errors import TargetGone, TryAgain
+from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.injection.world.target import Target
 from squall.linux import cgroups
 from squall.linux.processes import PROC, send, started
@@ -70,6 +70,9 @@ class LinuxContainers:
 def _freeze(target: Target) -> None:
     directories = cgroups.of(target)
     freezer = _freezer(target, directories)
+    directory = _of_pod(target, next(iter(directories.values())))
+    if os.getpid() in cgroups.members(freezer.directory if freezer else directory):
+        raise Unsupported(f"{target.id}: this agent itself runs in that pod; it could not thaw it")
     if freezer is None:
         _Signals(target, directories).stop()
         return
@@ -135,8 +138,6 @@ class _Signals:
     """SIGSTOP to every process, where there is no freezer; who was stopped before stays so."""
 
     def __init__(self, target: Target, directories: Mapping[str, Path]) -> None:
-        if not directories:
-            raise TargetGone(f"{target.id}: process {target.pid} is in no container any more")
         self._target = target
         self._directory = _of_pod(target, next(iter(directories.values())))
 

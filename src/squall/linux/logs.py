@@ -61,6 +61,8 @@ class LogFiles:
                 elif last:
                     return
                 elif ends:
+                    if file.tell() > os.fstat(file.fileno()).st_size:
+                        file.seek(0)  # it was cut: what is there now are its last lines
                     await asyncio.wait([ends], timeout=_LOOK_SECONDS)
         finally:
             file.close()

@@ -6,9 +6,11 @@ kernel takes back all that it held.
 """
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -133,9 +135,8 @@ class PacketsProcess:
             await child.wait()
             raise TryAgain(f"squall-node in {netns} was not ready in {START_SECONDS} s") from None
         if status:
-            said = log.read_text(errors="replace").strip() or f"exit status {status}"
             failure = Unsupported if status == _HOST_LACKS else TryAgain
-            raise failure(f"squall-node in {netns}: {said}")
+            raise failure(f"squall-node in {netns}: {_last_words(log) or f'exit status {status}'}")
         connected = await cls.connect(path)
         if connected is None:
             raise TryAgain(f"squall-node in {netns} ended right after its start; see {log}")
@@ -208,6 +209,15 @@ _HOST_LACKS = 3
 
 def _log_of(path: Path) -> Path:
     return path.with_name(path.name + ".log")
+
+
+def _last_words(log: Path) -> str:
+    """Read the last message of a log; each line of it is JSON, but for those of a crash."""
+    lines = log.read_text(errors="replace").splitlines()
+    last = lines[-1] if lines else ""
+    with suppress(ValueError, KeyError, TypeError):
+        last = json.loads(last)["message"]
+    return last
 
 
 def _to_wire(held: Held) -> dict[str, Any]:

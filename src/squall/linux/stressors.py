@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from squall.clock import Clock
-from squall.errors import TargetGone, TryAgain, Unsupported
+from squall.errors import TryAgain, Unsupported
 from squall.injection.world.stressors import Stressor, Taken, Usage
 from squall.injection.world.target import Target
 from squall.linux import cgroups
@@ -71,7 +71,9 @@ class LinuxStressors:
         runs = await asyncio.to_thread(_runs, target)
         return {
             run.stressor.name: Taken(
-                sum(map(_cpu_seconds, run.members)), sum(map(_held_bytes, run.members))
+                cpu_seconds=sum(map(_cpu_seconds, run.members)),
+                memory_bytes=sum(map(_held_bytes, run.members)),
+                waited_seconds=sum(map(_waited_seconds, run.members)),
             )
             for run in runs
         }
@@ -109,13 +111,19 @@ class LinuxStressors:
         said = holder.stderr.decode(errors="replace").strip()
         if shutil.which("stress-ng") is None:
             raise Unsupported(f"{target.id}: stress-ng is not installed on this node; install it")
+        if "oom_score_adj" in said:
+            raise Unsupported(
+                f"{target.id}: oomScoreAdj {stressor.oom_score_adj} is below the agent's own; "
+                "that takes CAP_SYS_RESOURCE: grant it, or leave oomScoreAdj out"
+            )
         raise TryAgain(f"{target.id}: {said}")
 
     @staticmethod
     def _command(target: Target, stressor: Stressor) -> Sequence[str]:
         command = [program(), "stress", "--pid", str(target.pid)]
         command += ["--started", str(target.started)]
-        command += ["--oom-score-adj", str(stressor.oom_score_adj)]
+        if stressor.oom_score_adj:
+            command += ["--oom-score-adj", str(stressor.oom_score_adj)]
         if stressor.cpu_percent is not None:
             command += ["--cpu", str(stressor.cpu_percent)]
         command += ["--", "stress-ng", *_ALWAYS, *stressor.arguments]
@@ -137,12 +145,8 @@ def _runs(target: Target) -> list[_Run]:
     Raises:
         TargetGone: its init process is no more; what was in its cgroup ends with it.
     """
-    directories = cgroups.of(target)
     # Any hierarchy will do: stress-ng is put into all of them.
-    directory = next(iter(directories.values()), None)
-    if directory is None:
-        raise TargetGone(f"{target.id}: process {target.pid} is in no container any more")
-    pids = cgroups.members(directory)
+    pids = cgroups.members(next(iter(cgroups.of(target).values())))
     groups = {pid: _group(pid) for pid in pids}
     found = []
     for pid in pids:
@@ -231,6 +235,13 @@ def _cpu_seconds(pid: int) -> float:
     """Read the clock of a process; clock_getcpuclockid(3) makes its number this way."""
     with suppress(OSError):
         return time.clock_gettime((~pid << 3) | 2)
+    return 0.0
+
+
+def _waited_seconds(pid: int) -> float:
+    """Read the run delay of a process; /proc/PID/schedstat, second field, in nanoseconds."""
+    with suppress(OSError, IndexError):
+        return int((PROC / str(pid) / "schedstat").read_text().split()[1]) / 1e9
     return 0.0
 
 

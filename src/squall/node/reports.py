@@ -34,11 +34,16 @@ class _Sheet:
         self.records = {(record.id, record.selector_key): record for record in status.targets}
         self.leaving: set[RecordKey] = set()
         """Records of targets that the NodeFault lists no more, until they are restored."""
+        self.unsettled: set[RecordKey] = set()
+        """Records of a Stop whose targets may be at work: until they rest, it is not observed."""
+        self.observed = status.observed_generation
         self.due: float | None = None
 
     def status(self) -> NodeFaultStatus:
+        if not self.unsettled:
+            self.observed = self.held.generation
         return NodeFaultStatus(
-            observed_generation=self.held.generation, targets=list(self.records.values())
+            observed_generation=self.observed, targets=list(self.records.values())
         )
 
     def gathers(self) -> bool:
@@ -70,6 +75,7 @@ class Reports:
             sheet = _Sheet(held, NodeFaultStatus.model_validate(status))
             self._sheets[held.uid] = sheet
         began = held.generation != sheet.held.generation and held.spec.desired_phase == "Run"
+        stops = held.spec.desired_phase == "Stop" and not held.spec.one_shot
         sheet.held = held
         listed = {
             (target.id, target.selector_key): _carried(
@@ -79,6 +85,7 @@ class Reports:
         }
         sheet.leaving = {key for key in sheet.records if key not in listed}
         sheet.records = {key: sheet.records[key] for key in sheet.leaving} | listed
+        sheet.unsettled = set(listed) if stops and sheet.observed != held.generation else set()
         self._mark(sheet, urgent=True)
 
     def leaving(self) -> set[tuple[str, str]]:
@@ -149,6 +156,7 @@ class Reports:
             update = {"verdict": Verdict.INTERRUPTED.value, "at": proof.at or self._clock.now()}
             changes["proof"] = proof.model_copy(update=update)
         self._change(assignment, **changes)
+        self._settle(assignment.fault_uid, assignment.target)
 
     def failed(self, assignment: Assignment, message: str, *, final: bool = False) -> None:
         """The target does not stand where it should; `final` when that is the last word."""
@@ -157,11 +165,13 @@ class Reports:
     def gone(self, assignment: Assignment, message: str) -> None:
         """The target no longer exists; nothing is left to undo."""
         self._change(assignment, phase="Not Injected", message=message, final=True)
+        self._settle(assignment.fault_uid, assignment.target)
 
     def refused(self, fault_uid: str, target: NodeFaultTarget, message: str) -> None:
         """This agent will never carry the record out."""
         if sheet := self._sheets.get(fault_uid):
             self._set(sheet, (target.id, target.selector_key), {"message": message, "final": True})
+        self._settle(fault_uid, target)
 
     def proved(self, assignment: Assignment, proof: Proof) -> None:
         """A probe has measured."""
@@ -193,6 +203,14 @@ class Reports:
         if self.record(assignment) is not None:
             sheet, target = self._sheets[assignment.fault_uid], assignment.target
             self._set(sheet, (target.id, target.selector_key), changes, urgent=urgent)
+
+    def _settle(self, fault_uid: str, target: NodeFaultTarget) -> None:
+        """A target rests; when all of a Stop do, the Stop is observed."""
+        sheet, key = self._sheets.get(fault_uid), (target.id, target.selector_key)
+        if sheet and key in sheet.unsettled:
+            sheet.unsettled.discard(key)
+            if not sheet.unsettled:
+                self._mark(sheet, urgent=True)
 
     def _set(
         self, sheet: _Sheet, key: RecordKey, changes: dict[str, Any], *, urgent: bool = True

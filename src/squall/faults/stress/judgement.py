@@ -45,6 +45,10 @@ def _cpu(cpu: CpuStressor, during: Values) -> tuple[Verdict, str]:
         return Verdict.CONFIRMED, text
     if used < load and total >= limit * (1 - NEAR):
         return Verdict.CONFIRMED, f"{text}: its limit is {limit:g} %"
+    waited = during.get("stressor_waited_percent", 0.0)
+    if used < load <= (used + waited) / (1 - NEAR):
+        text += f"; {waited:.1f} % were waited for"
+        return Verdict.INCONCLUSIVE, f"{text}: others keep this host busy"
     return Verdict.MISMATCH, text
 
 

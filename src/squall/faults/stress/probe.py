@@ -41,16 +41,13 @@ class StressProbe:
         await self._clock.sleep(WINDOW_SECONDS)
         last, after = await self._stressors.taken(target), await self._stressors.usage(target)
         seconds = max(after.at - before.at, 1e-3)
-        used = sum(
-            max(0.0, last[name].cpu_seconds - first.get(name, NOTHING).cpu_seconds)
-            for name in names
-            if name in last
-        )
+        pairs = [(first.get(name, NOTHING), last[name]) for name in names if name in last]
+        used = sum(max(0.0, b.cpu_seconds - a.cpu_seconds) for a, b in pairs)
+        waited = sum(max(0.0, b.waited_seconds - a.waited_seconds) for a, b in pairs)
         values |= {
             "stressor_cpu_percent": 100 * used / seconds,
-            "stressor_memory_bytes": float(
-                sum(last[name].memory_bytes for name in names if name in last)
-            ),
+            "stressor_waited_percent": 100 * waited / seconds,
+            "stressor_memory_bytes": float(sum(b.memory_bytes for _, b in pairs)),
             "cgroup_cpu_percent": 100 * (after.cpu_seconds - before.cpu_seconds) / seconds,
             "cgroup_memory_bytes": float(after.memory_bytes),
             "oom_kills": float(after.oom_kills),

@@ -21,6 +21,8 @@ class FakeStressors(Fake):
         self.runs: dict[str, dict[str, Stressor]] = {}
         """Stressors by target id and name."""
         self._since: dict[tuple[str, str], float] = {}
+        self.waits = 0.0
+        """Share of the time that each stressor waits for a processor."""
         self.grip = 1.0
         """How much of what it shall each stressor takes."""
         self.cpu_limit, self.memory_limit = 2.0, 1_000_000_000
@@ -61,6 +63,7 @@ class FakeStressors(Fake):
             name: Taken(
                 cpu_seconds=self._cpus(stressor) * (now - self._since[target.id, name]),
                 memory_bytes=self._bytes(stressor),
+                waited_seconds=self.waits * (now - self._since[target.id, name]),
             )
             for name, stressor in self.runs.get(target.id, {}).items()
         }

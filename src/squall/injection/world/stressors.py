@@ -52,6 +52,8 @@ class Taken:
     """CPU time used so far by those that run now."""
     memory_bytes: int
     """Memory held now; shared pages count once for each process."""
+    waited_seconds: float = 0.0
+    """Time that they could have run, but no processor was free."""
 
 
 class Stressors(Protocol):

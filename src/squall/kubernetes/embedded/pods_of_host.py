@@ -34,6 +34,7 @@ from squall.kubernetes.embedded.pods_mirror import (
 )
 from squall.kubernetes.embedded.pods_status import Host, timestamp
 from squall.node.sandboxes import HostContainer, HostContainers
+from squall.node.waiting import unless
 
 _LOOK_SECONDS = 2.0
 _SOON_SECONDS = 0.2  # after a signal: the container is about to vanish
@@ -67,7 +68,8 @@ class HostPods:
                     await self._converge()
                 except SquallError:
                     self._look_soon()  # somebody else wrote first, or the API is away
-                await self._rest()
+                left = self._look_at - self._clock.boottime()
+                await unless(self._changed, self._clock.sleep(left))
 
     async def _follow(self) -> None:
         async for event in self._cluster.watch(POD, NAMESPACE):
@@ -144,18 +146,6 @@ class HostPods:
 
     def _look_soon(self) -> None:
         self._look_at = min(self._look_at, self._clock.boottime() + _SOON_SECONDS)
-
-    async def _rest(self) -> None:
-        seconds = self._look_at - self._clock.boottime()
-        waits = [
-            asyncio.ensure_future(self._changed.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiting in waits:
-                waiting.cancel()
 
 
 async def register(cluster: Cluster, host: Host, clock: Clock) -> None:

@@ -16,6 +16,7 @@ from squall.api.cluster import (
     Event,
     NotFound,
     Object,
+    Resource,
 )
 from squall.clock import Clock
 from squall.errors import SquallError
@@ -35,6 +36,7 @@ from squall.kubernetes.embedded.pods_step import (
     step,
 )
 from squall.node.sandboxes import Order, PodName, Sandbox, Sandboxes
+from squall.node.waiting import unless
 
 _RETRY_SECONDS = 1.0
 _STARTS_AT_ONCE = 4  # more of them only wait for each other's netlink and cgroup locks
@@ -76,8 +78,8 @@ class LocalWorkloads:
         for name in await self._sandboxes.attached():
             self._of(name)
         async with asyncio.TaskGroup() as self._tasks:
-            self._tasks.create_task(self._follow_workloads())
-            self._tasks.create_task(self._follow_pods())
+            self._tasks.create_task(self._follow(WORKLOAD))
+            self._tasks.create_task(self._follow(POD, f"spec.nodeName={self._host.name}"))
             # Nothing is decided before everything was listed: what is not known is not absent.
             for listed in self._listed.values():
                 await listed.wait()
@@ -85,33 +87,24 @@ class LocalWorkloads:
             for name in list(self._seen):
                 self._keep(name)
 
-    async def _follow_workloads(self) -> None:
-        async for event in self._cluster.watch(WORKLOAD):
+    async def _follow(self, resource: Resource, fields: str = "") -> None:
+        async for event in self._cluster.watch(resource, fields=fields):
             if event.change is Change.SYNCED:
-                self._listed[WORKLOAD].set()
-                continue
-            self._notice(event, "workload")
+                self._listed[resource].set()
+            elif resource is WORKLOAD or _is_ours(event.object):
+                self._notice(event, resource)
 
-    async def _follow_pods(self) -> None:
-        async for event in self._cluster.watch(POD, fields=f"spec.nodeName={self._host.name}"):
-            if event.change is Change.SYNCED:
-                self._listed[POD].set()
-            elif _is_ours(event.object):
-                self._notice(event, "pod")
-
-    def _notice(self, event: Event, what: str) -> None:
+    def _notice(self, event: Event, resource: Resource) -> None:
         metadata = event.object["metadata"]
         name = PodName(metadata["namespace"], metadata["name"])
-        isnew = name not in self._seen
+        is_new = name not in self._seen
         seen = self._of(name)
-        known: Object | None = getattr(seen, what)
-        if event.change is not Change.DELETED:
-            if not _is_older(event.object, known):
-                setattr(seen, what, event.object)
-        elif known is None or known["metadata"]["uid"] == metadata["uid"]:
-            setattr(seen, what, None)
+        if resource is WORKLOAD:
+            seen.workload = _after(event, seen.workload)
+        else:
+            seen.pod = _after(event, seen.pod)
         seen.changed.set()
-        if isnew and self._keeping:
+        if is_new and self._keeping:
             self._keep(name)
 
     def _of(self, name: PodName) -> _Seen:
@@ -142,22 +135,10 @@ class LocalWorkloads:
                     del self._seen[name]
                     return
                 continue
-            await self._rest(seen, wait)
-
-    async def _rest(self, seen: _Seen, seconds: float | None) -> None:
-        """Wait until something changes, or until something is due."""
-        if seconds is None:
-            await seen.changed.wait()
-            return
-        waits = [
-            asyncio.ensure_future(seen.changed.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiting in waits:
-                waiting.cancel()
+            if wait is None:
+                await seen.changed.wait()
+            else:
+                await unless(seen.changed, self._clock.sleep(wait))
 
     async def _look(self, name: PodName, seen: _Seen) -> Decision:
         containers = sorted(seen.containers.values(), key=_begin)
@@ -307,8 +288,12 @@ def _is_ours(pod: Object) -> bool:
     return any(owner.get("kind") == WORKLOAD.kind for owner in owners)
 
 
-def _is_older(obj: Object, known: Object | None) -> bool:
-    """Is a watch late? Versions of our own store are numbers that grow."""
-    if known is None or known["metadata"]["uid"] != obj["metadata"]["uid"]:
-        return False
-    return int(obj["metadata"]["resourceVersion"]) < int(known["metadata"]["resourceVersion"])
+def _after(event: Event, known: Object | None) -> Object | None:
+    """Take in what a watch says, unless it is late: versions of our store are numbers that grow."""
+    told = event.object["metadata"]
+    same = known is not None and known["metadata"]["uid"] == told["uid"]
+    if event.change is Change.DELETED:
+        return None if same else known
+    if known and same and int(told["resourceVersion"]) < int(known["metadata"]["resourceVersion"]):
+        return known
+    return event.object

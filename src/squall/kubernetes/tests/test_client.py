@@ -1,8 +1,10 @@
 """What a client makes of servers that do not behave; the well-behaved ones are in tests/."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
+import orjson
 import pytest
 from lightkube import KubeConfig
 
@@ -85,6 +87,50 @@ async def test_a_list_whose_pages_expired_is_read_again_in_one_piece():
     assert "limit=500" in asked[0]
     assert "continue=t" in asked[1]
     assert "limit" not in asked[2].splitlines()[0]
+
+
+def listed(version: int, *names: str) -> bytes:
+    items = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names]
+    return http(
+        "200 OK", orjson.dumps({"metadata": {"resourceVersion": str(version)}, "items": items})
+    )
+
+
+def streamed(*lines: dict[str, Any], pieces: int = 7) -> bytes:
+    """Answer with lines that are torn into chunks of a few octets."""
+    body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    chunks = [body[at : at + pieces] for at in range(0, len(body), pieces)]
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + framed + b"0\r\n\r\n"
+
+
+async def test_objects_of_a_list_say_their_kind_even_where_the_server_does_not():
+    async with answering(listed(5, "a", "b")) as (cluster, _):
+        found = await cluster.list(POD)
+    assert [(obj["apiVersion"], obj["kind"]) for obj in found] == [("v1", "Pod")] * 2
+
+
+async def test_a_watch_that_is_told_of_an_expired_version_lists_again():
+    expired = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
+    answers = (listed(5, "a", "b"), streamed(expired), listed(9, "b", "c"))
+    async with answering(*answers) as (cluster, asked), aclosing(cluster.watch(POD)) as watch:
+        said = [await anext(watch) for _ in range(6)]
+    assert [str(event.change) for event in said] == [
+        *("ADDED", "ADDED", "SYNCED", "DELETED", "ADDED", "SYNCED")
+    ]
+    assert "resourceVersion=5" in asked[1]
+
+
+async def test_lines_of_a_watch_may_be_torn_anywhere():
+    meta = {"name": "a", "resourceVersion": "6"}
+    changed = {"type": "MODIFIED", "object": {"metadata": meta, "spec": {"text": "ä" * 50}}}
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    gone = {"type": "DELETED", "object": {"metadata": meta | {"resourceVersion": "9"}}}
+    answers = (listed(5, "a"), streamed(changed, bookmark, gone))
+    async with answering(*answers) as (cluster, _), aclosing(cluster.watch(POD)) as watch:
+        said = [await anext(watch) for _ in range(4)]
+    assert [str(event.change) for event in said] == ["ADDED", "SYNCED", "MODIFIED", "DELETED"]
+    assert said[2].object["spec"]["text"] == "ä" * 50
 
 
 @pytest.mark.parametrize(

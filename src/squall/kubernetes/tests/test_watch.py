@@ -100,6 +100,12 @@ async def test_a_server_that_stays_away_is_asked_again_ever_more_slowly():
     assert LONGEST_DELAY_SECONDS / 2 <= script.slept[-1] <= LONGEST_DELAY_SECONDS
 
 
+async def test_lists_that_succeed_do_not_hide_watches_that_break():
+    script = Script(*[Listing([], "5"), [LOST]] * 12, Listing([], "5"))
+    assert await heard(script, 13) == ["SYNCED"] * 13
+    assert script.slept[-1] > LONGEST_DELAY_SECONDS / 2
+
+
 async def test_a_change_that_arrives_makes_the_next_wait_short_again():
     script = Script(
         *[LOST] * 9,

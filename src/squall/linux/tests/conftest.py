@@ -94,6 +94,23 @@ async def network(tmp_path):
     await adapter.end_all()
 
 
+@pytest.fixture
+def pair() -> Iterator[TwoNamespaces]:
+    made = TwoNamespaces()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def packets(pair, tmp_path):
+    """A process inside the near one of a pair, without the adapter around it."""
+    started = await PacketsProcess.start(pair.near, tmp_path / "packets", lease_seconds=5)
+    yield started
+    if not started.gone.is_set():
+        started.close()
+    end(started)
+
+
 @contextlib.contextmanager
 def _namespace(name: str) -> Iterator[Target]:
     """A process that sleeps in a network namespace of its own."""
@@ -124,19 +141,3 @@ def _address(address: str, device: str) -> tuple[str, ...]:
     # nodad: IPv6 addresses are of use at once.
     tail = ("nodad",) if ":" in address else ()
     return ("ip", "address", "add", address, "dev", device, *tail)
-
-
-@pytest.fixture
-def net():
-    made = TwoNamespaces()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def process(net, tmp_path):
-    started = await PacketsProcess.start(net.near, tmp_path / "packets", lease_seconds=5)
-    yield started
-    if not started.gone.is_set():
-        started.close()
-    end(started)

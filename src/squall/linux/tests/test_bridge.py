@@ -13,7 +13,7 @@ from squall.linux.sandbox_cgroups import hierarchies
 _IN_POOL = st.builds(
     lambda bits, length: f"10.{192 + (bits >> 16)}.{bits >> 8 & 255}.{bits & 255}/{length}",
     st.integers(0, 2**22 - 1),
-    st.integers(11, 32),
+    st.integers(14, 32),
 )
 
 

@@ -15,76 +15,76 @@ pytestmark = pytest.mark.host
 V4, OTHER_V4, V6, OTHER_V6 = TwoNamespaces.FAR
 
 
-async def test_a_delay_is_felt_on_both_families_and_by_no_other_peer(net, process):
-    await process.set(on_eth0(rule(Impairment(delay_us=10 * MS), f"{V4}/32", f"{V6}/128")))
-    assert holds(net.one_way_ms(V4), 10)
-    assert holds(net.one_way_ms(V6), 10)
-    assert net.one_way_ms(OTHER_V4) < SLACK_MS
-    assert net.one_way_ms(OTHER_V6) < SLACK_MS
+async def test_a_delay_is_felt_on_both_families_and_by_no_other_peer(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(delay_us=10 * MS), f"{V4}/32", f"{V6}/128")))
+    assert holds(pair.one_way_ms(V4), 10)
+    assert holds(pair.one_way_ms(V6), 10)
+    assert pair.one_way_ms(OTHER_V4) < SLACK_MS
+    assert pair.one_way_ms(OTHER_V6) < SLACK_MS
 
 
-async def test_a_rule_for_all_spares_nobody_but_neighbour_discovery(net, process):
-    await process.set(on_eth0(rule(Impairment(loss=100))))
+async def test_a_rule_for_all_spares_nobody_but_neighbour_discovery(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(loss=100))))
     for address in (V4, V6):
-        assert net.received(address, 3) == []
-    found = net.neighbours()
+        assert pair.received(address, 3) == []
+    found = pair.neighbours()
     assert V4 in found
     assert V6 in found
 
 
-async def test_two_rules_hit_their_own_peers_and_add_up_where_both_match(net, process):
-    await process.set(
+async def test_two_rules_hit_their_own_peers_and_add_up_where_both_match(pair, packets):
+    await packets.set(
         on_eth0(
             rule(Impairment(delay_us=20 * MS), "10.9.0.0/24", source="a"),
             rule(Impairment(delay_us=30 * MS), f"{OTHER_V4}/32", f"{V6}/128", source="b"),
         )
     )
-    assert holds(net.one_way_ms(V4), 20)
-    assert holds(net.one_way_ms(V6), 30)
-    assert holds(net.one_way_ms(OTHER_V4), 50)
-    counters = (await process.state()).counters
+    assert holds(pair.one_way_ms(V4), 20)
+    assert holds(pair.one_way_ms(V6), 30)
+    assert holds(pair.one_way_ms(OTHER_V4), 50)
+    counters = (await packets.state()).counters
     assert counters["a"].delayed == 10
     assert counters["b"].packets == 10
     assert 20 * MS <= counters["a"].delay_us_sum / 10 < (20 + SLACK_MS) * MS
 
 
-async def test_a_port_is_hit_and_its_neighbour_is_not(net, process):
+async def test_a_port_is_hit_and_its_neighbour_is_not(pair, packets):
     delay = Impairment(delay_us=10 * MS)
-    await process.set(on_eth0(rule(delay, f"{V4}/32", f"{V6}/128", port=net.PORT)))
-    assert holds(net.one_way_ms(V4), 10)
-    assert holds(net.one_way_ms(V6), 10)
-    await process.set(on_eth0(rule(delay, f"{V4}/32", f"{V6}/128", port=net.PORT + 1)))
-    assert net.one_way_ms(V4) < SLACK_MS
-    assert net.one_way_ms(V6) < SLACK_MS
+    await packets.set(on_eth0(rule(delay, f"{V4}/32", f"{V6}/128", port=pair.PORT)))
+    assert holds(pair.one_way_ms(V4), 10)
+    assert holds(pair.one_way_ms(V6), 10)
+    await packets.set(on_eth0(rule(delay, f"{V4}/32", f"{V6}/128", port=pair.PORT + 1)))
+    assert pair.one_way_ms(V4) < SLACK_MS
+    assert pair.one_way_ms(V6) < SLACK_MS
 
 
-async def test_a_tenth_is_lost_when_asked_and_counted(net, process):
-    await process.set(on_eth0(rule(Impairment(loss=10), f"{V4}/32")))
-    arrived = len(net.received(V4, 5000))
+async def test_a_tenth_is_lost_when_asked_and_counted(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(loss=10), f"{V4}/32")))
+    arrived = len(pair.received(V4, 5000))
     assert 4350 < arrived < 4650  # 7 standard deviations
-    counters = (await process.state()).counters["a"]
+    counters = (await packets.state()).counters["a"]
     assert (counters.packets, counters.dropped) == (5000, 5000 - arrived)
 
 
-async def test_all_come_twice_when_doubled(net, process):
-    await process.set(on_eth0(rule(Impairment(duplicate=100), f"{V4}/32")))
-    assert len(net.received(V4, 100)) == 200
+async def test_all_come_twice_when_doubled(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(duplicate=100), f"{V4}/32")))
+    assert len(pair.received(V4, 100)) == 200
 
 
-async def test_damage_is_noticed_by_the_receiver_as_on_a_wire(net, process):
-    await process.set(on_eth0(rule(Impairment(corrupt=100), f"{V4}/32", f"{V6}/128")))
-    assert net.received(V4, 200) == []
-    assert (await process.state()).counters["a"].corrupted == 200
-    assert net.received(V6, 200) == []
+async def test_damage_is_noticed_by_the_receiver_as_on_a_wire(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(corrupt=100), f"{V4}/32", f"{V6}/128")))
+    assert pair.received(V4, 200) == []
+    assert (await packets.state()).counters["a"].corrupted == 200
+    assert pair.received(V6, 200) == []
 
 
-async def test_jitter_reorders_and_a_plain_delay_does_not(net, process):
-    await process.set(on_eth0(rule(Impairment(delay_us=10 * MS), f"{V4}/32")))
-    arrived = net.received(V4, 500)
+async def test_jitter_reorders_and_a_plain_delay_does_not(pair, packets):
+    await packets.set(on_eth0(rule(Impairment(delay_us=10 * MS), f"{V4}/32")))
+    arrived = pair.received(V4, 500)
     assert len(arrived) == 500
     assert arrived == sorted(arrived)
-    await process.set(on_eth0(rule(Impairment(delay_us=10 * MS, jitter_us=9 * MS), f"{V4}/32")))
-    arrived = net.received(V4, 500)
+    await packets.set(on_eth0(rule(Impairment(delay_us=10 * MS, jitter_us=9 * MS), f"{V4}/32")))
+    arrived = pair.received(V4, 500)
     assert len(arrived) == 500
     assert arrived != sorted(arrived)
 
@@ -99,18 +99,18 @@ async def test_jitter_reorders_and_a_plain_delay_does_not(net, process):
     ],
 )
 async def test_a_stream_arrives_whole_through(mtu, impairment, tmp_path):
-    net = TwoNamespaces(mtu)
-    process = await PacketsProcess.start(net.near, tmp_path / "packets", lease_seconds=5)
+    pair = TwoNamespaces(mtu)
+    packets = await PacketsProcess.start(pair.near, tmp_path / "packets", lease_seconds=5)
     try:
-        await process.set(on_eth0(rule(impairment)))
+        await packets.set(on_eth0(rule(impairment)))
         sent = hashlib.shake_128(b"stream").digest(500_000)
         for address in (V4, V6):
-            assert net.stream(address, sent)[0] == sent
-        assert (await process.state()).unsent == 0
+            assert pair.stream(address, sent)[0] == sent
+        assert (await packets.state()).unsent == 0
     finally:
-        process.close()
-        end(process)
-        net.close()
+        packets.close()
+        end(packets)
+        pair.close()
 
 
 @pytest.mark.parametrize(
@@ -120,23 +120,23 @@ async def test_a_stream_arrives_whole_through(mtu, impairment, tmp_path):
         Impairment(bandwidth_rate=1_000_000, bandwidth_buffer=10_000, bandwidth_limit=100_000),
     ],
 )
-async def test_a_stream_is_no_faster_than_its_rate(net, process, impairment):
-    await process.set(on_eth0(rule(impairment, f"{V4}/32")))
-    arrived, seconds = net.stream(V4, bytes(400_000))
+async def test_a_stream_is_no_faster_than_its_rate(pair, packets, impairment):
+    await packets.set(on_eth0(rule(impairment, f"{V4}/32")))
+    arrived, seconds = pair.stream(V4, bytes(400_000))
     assert len(arrived) == 400_000
     assert 0.38 < seconds < 1.5
 
 
-async def test_two_devices_are_impaired_each_by_its_own_rules(net, process):
-    net.add_device("extra")
+async def test_two_devices_are_impaired_each_by_its_own_rules(pair, packets):
+    pair.add_device("extra")
     eth0 = on_eth0(rule(Impairment(delay_us=10 * MS), f"{V4}/32")).lanes
     extra = Lane("extra", (rule(Impairment(loss=100), source="b"),))
-    await process.set(Held(lanes=(*eth0, extra)))
-    assert net.links().count("squall") == 2
-    assert holds(net.one_way_ms(V4), 10)
-    await process.set(Held(lanes=(extra,)))
-    assert net.links().count("squall") == 1
-    assert net.one_way_ms(V4) < SLACK_MS
-    os.kill(process.pid, signal.SIGKILL)
-    await asyncio.wait_for(process.gone.wait(), 5)
-    assert "squall" not in net.links()
+    await packets.set(Held(lanes=(*eth0, extra)))
+    assert pair.links().count("squall") == 2
+    assert holds(pair.one_way_ms(V4), 10)
+    await packets.set(Held(lanes=(extra,)))
+    assert pair.links().count("squall") == 1
+    assert pair.one_way_ms(V4) < SLACK_MS
+    os.kill(packets.pid, signal.SIGKILL)
+    await asyncio.wait_for(packets.gone.wait(), 5)
+    assert "squall" not in pair.links()

@@ -97,6 +97,15 @@ for _ in range(100):
 """
 
 
+async def test_the_bridge_can_be_used_at_once(sandboxes, places):
+    """No second of duplicate address detection: proc(5), if_inet6, flag 0x40 is tentative."""
+    await sandboxes.attach(WEB)
+    lines = [line.split() for line in of(os.getpid(), "net/if_inet6").splitlines()]
+    flags = [int(line[4], 16) for line in lines if line[5] == places.mark and line[3] == "00"]
+    assert len(flags) == 1
+    assert not flags[0] & 0x40
+
+
 async def test_a_container_is_resolved_by_its_cgroup(sandboxes):
     await sandboxes.attach(WEB)
     asked = order(WEB, "sleep", "60")
@@ -178,6 +187,7 @@ async def test_nothing_is_left_behind(places):
     for pod in (WEB, DB):
         await sandboxes.attach(pod)
         await sandboxes.start(order(pod, "sh", "-c", "sleep 60 & sleep 60"))
+    assert len([trace for trace in traces(places) if trace.endswith("ifalias")]) == 2
     assert len(traces(places)) > 10
     await sandboxes.detach(PodName("default", "absent"))
     await sandboxes.down()
@@ -192,6 +202,7 @@ async def test_an_emptied_run_directory_is_a_new_start(places):
     await sandboxes.up()
     await sandboxes.attach(WEB)
     running = await sandboxes.start(order(WEB, "sleep", "60"))
+    freeze(places, running.id)
     for name in ("containers", "pods", "hosts"):
         shutil.rmtree(places.run_dir / name)
     (places.run_dir / "subnets.json").unlink()

@@ -171,6 +171,10 @@ class TwoNamespaces:
         run("ip", "-n", near, "link", "add", device, "type", "veth", "peer", "name", "end")
         run("ip", "-n", near, "link", "set", device, "up")
 
+    def delete_device(self, device: str) -> None:
+        """Take a device away from near."""
+        run("ip", "-n", self._names[0], "link", "delete", device)
+
     def links(self) -> str:
         """Devices of near."""
         return run("ip", "-n", self._names[0], "-o", "link")

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from squall.api.experiment import ExperimentSpec
 from squall.api.status import Record
+from squall.injection.kind import FaultKind
 from squall.orchestration.experiments.desire import Desire
 from squall.orchestration.experiments.draw import seed_of
 from squall.orchestration.experiments.facts import Facts, Key, Seen
@@ -36,7 +38,8 @@ def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
     if seen.spec is None:
         return Chosen(known, problem=seen.flaw)
     try:
-        scope = scope_of(facts, seen)
+        seed = seed_of(seen.spec.seed, seen.uid)
+        scope = scope_of(facts.kind, seen.spec, namespace=seen.namespace, seed=seed)
         if known is None:
             return _first(scope, facts)
         if seen.status.experiment.desired_phase == "Stop":  # resumed: what was proven is history
@@ -49,19 +52,13 @@ def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
     return Chosen(known)
 
 
-def scope_of(facts: Facts, seen: Seen) -> Scope:
-    """Say what decides the targets of an experiment.
-
-    Raises:
-        ValueError: its spec cannot be read.
-    """
-    if seen.spec is None:
-        raise ValueError(seen.flaw)
+def scope_of(kind: FaultKind, spec: ExperimentSpec, *, namespace: str, seed: str) -> Scope:
+    """Say what decides the targets of an experiment, whether it runs or is only previewed."""
     return Scope(
-        selectors=seen.spec.selectors(),
-        namespace=seen.namespace,
-        seed=seed_of(seen.spec.seed, seen.uid),
-        per_container=facts.kind.per_container(seen.spec),
+        selectors=spec.selectors(),
+        namespace=namespace,
+        seed=seed,
+        per_container=kind.per_container(spec),
     )
 
 

@@ -44,15 +44,12 @@ def reports(assigned: Sequence[Assigned]) -> dict[Key, Report]:
 def unassigned(key: Key, assigned: Sequence[Assigned]) -> Report:
     """Read what is known of a target that was taken off every NodeFault.
 
-    It is clean when the agent that had it has seen the newest spec and does not say otherwise.
+    Its agent shows it until it is restored, so it is clean when every agent has seen the newest
+    spec and none shows it any more.
     """
-    said = [(a, r) for a in assigned for r in a.status.targets if (r.selector_key, r.id) == key]
-    if any(record.phase == "Injected" for _, record in said):
-        return Report(Evidence.NONE)
-    asked = [one for one, _ in said] or assigned
-    clean = all(one.answered for one in asked)
-    proof = said[0][1].proof if said else None
-    return Report(Evidence.CLEAN if clean else Evidence.NONE, proof=proof)
+    shown = any((r.selector_key, r.id) == key for one in assigned for r in one.status.targets)
+    clean = not shown and all(one.answered for one in assigned)
+    return Report(Evidence.CLEAN if clean else Evidence.NONE)
 
 
 def _report(one: Assigned, target: NodeFaultTarget, record: NodeFaultRecord | None) -> Report:

@@ -65,7 +65,7 @@ def going(
         key = (record.selector_key, record.id)
         before = known.get(key)
         if key in released:
-            found[key] = said.get(key) or unassigned(key, plan.assigned)
+            found[key] = _leaving(said[key]) if before else unassigned(key, plan.assigned)
         elif plan.gives_nothing(record.selector_key):
             found[key] = _DONE
         elif one_shot and record.phase == INJECTED:
@@ -111,6 +111,11 @@ def silent_until(assigned: Sequence[Assigned]) -> datetime | None:
     """Say when the next agent that has not spoken yet should be reported."""
     waiting = (a.created + AGENT_ANSWERS_WITHIN for a in assigned if not _spoke(a))
     return min(waiting, default=None)
+
+
+def _leaving(said: Report) -> Report:
+    """Trust no "not yet" of an agent that is still told to inject."""
+    return replace(said, evidence=Evidence.NONE) if said.evidence is Evidence.CLEAN else said
 
 
 def _heard(report: Report, silent: Collection[str]) -> Report:

@@ -13,8 +13,8 @@ from squall.orchestration.experiments.assignments import Assignments, node_fault
 from squall.orchestration.experiments.choosing import Chosen, choose, is_live
 from squall.orchestration.experiments.conditions import conditions
 from squall.orchestration.experiments.desire import Desire, desire, let_go_at
+from squall.orchestration.experiments.endings import emptied, orphaned, taken_back
 from squall.orchestration.experiments.facts import Announcement, Decision, Facts, Key, Seen
-from squall.orchestration.experiments.orphans import orphaned, taken_back
 from squall.orchestration.experiments.records import MOST_DETAILED, TOUCHED, move
 from squall.orchestration.experiments.standing import Standing, ending, going, silent_until
 
@@ -78,7 +78,7 @@ class _Step:
             remove=orders.remove,
             release=release,
             announcements=tuple(self.told),
-            wake_at=None if release else self._wake_at(standing),
+            wake_at=None if release else self._wake_at(),
             retry=starved and self.seen.spec is not None,
             follows_pods=starved or (self.wanted.runs and is_live(self.facts, self.seen)),
         )
@@ -116,8 +116,8 @@ class _Step:
         if self.wanted.runs:
             live = is_live(self.facts, self.seen)
             put = {} if plan.refused else plan.running(standing.where.values(), anew=live)
-            empty = [a for a in assigned if not a.spec.targets and a.answered]
-            return _Orders(put, tuple(a.name for a in empty if a.spec.node_name not in put))
+            done = [a for a in assigned if emptied(a) and a.spec.node_name not in put]
+            return _Orders(put, tuple(one.name for one in done))
         if self.one_shot or self._lets_go():
             return _Orders({}, tuple(one.name for one in assigned))
         lost = () if plan.refused else standing.lost
@@ -199,7 +199,7 @@ class _Step:
             reasons["AllRecovered"] = said
         return reasons
 
-    def _wake_at(self, standing: Standing) -> datetime | None:
+    def _wake_at(self) -> datetime | None:
         moments = [self.lets_go_at, silent_until(self.facts.assigned)]
         if self.wanted.runs:
             moments.append(self.wanted.ends)

@@ -56,6 +56,13 @@ async def test_a_container_at_its_limit_cannot_be_loaded_more(world):
     assert judgement.measured.endswith("its limit is 50 %")
 
 
+async def test_a_busy_host_neither_proves_nor_refutes(world):
+    world.stressors.grip, world.stressors.waits = 0.4, 0.35
+    judgement = await judged(world, HALF)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.measured.endswith("35.0 % were waited for: others keep this host busy")
+
+
 async def test_memory_that_is_held_is_confirmed(world):
     judgement = await judged(world, MEMORY)
     assert judgement.verdict is Verdict.CONFIRMED

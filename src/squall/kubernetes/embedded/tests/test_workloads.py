@@ -126,6 +126,36 @@ async def test_an_end_while_nobody_looked_is_seen_afterwards(laptop):
         assert container["lastState"]["terminated"]["exitCode"] == 3
 
 
+class SlowCluster(FakeCluster):
+    """Lists Workloads at once, and Pods when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.ready = asyncio.Event()
+
+    async def watch(self, resource, namespace=None, *, fields=""):
+        if resource is POD:
+            await self.ready.wait()
+        async for event in super().watch(resource, namespace, fields=fields):
+            yield event
+
+
+async def test_nothing_is_decided_before_everything_was_listed(laptop):
+    laptop.cluster = SlowCluster()
+    laptop.cluster.ready.set()
+    async with laptop.up():
+        await laptop.run()
+    laptop.sandboxes.sandboxes.clear()
+    laptop.sandboxes.networks.clear()
+    laptop.cluster.ready.clear()
+    laptop.cluster.calls.clear()
+    async with laptop.up():
+        assert laptop.cluster.calls == []
+        laptop.cluster.ready.set()
+        await settle()
+        assert (await laptop.container())["restartCount"] == 1
+
+
 async def test_containers_of_a_workload_that_vanished_meanwhile_are_removed(laptop):
     async with laptop.up():
         await laptop.run()

@@ -1,11 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from squall.api.node_fault import NodeFaultSpec, NodeFaultStatus
+from squall.orchestration.experiments.endings import emptied, taken_back
 from squall.orchestration.experiments.evidence import Evidence, reports, unassigned
 from squall.orchestration.experiments.facts import Assigned
-from squall.orchestration.experiments.orphans import taken_back
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = (".", "default/a")
@@ -59,13 +60,26 @@ def test_a_node_fault_is_over_when_its_agent_answers_the_stop_for_every_target(o
 
 
 @pytest.mark.parametrize(
-    ("one", "expected"),
+    ("phase", "observed", "expected"),
     [
-        (assigned("Injected", listed=False), Evidence.NONE),
-        (assigned("Not Injected", listed=False), Evidence.CLEAN),
-        (assigned("Not Injected", listed=False, observed=1), Evidence.NONE),
-        (assigned("", listed=False), Evidence.NONE),
+        ("Injected", 2, Evidence.NONE),
+        ("Not Injected", 2, Evidence.NONE),
+        ("", 1, Evidence.NONE),
+        ("", 2, Evidence.CLEAN),
     ],
 )
-def test_a_target_taken_off_the_list_is_clean_when_its_agent_knows(one, expected):
+def test_a_target_taken_off_the_list_is_clean_when_its_agent_shows_it_no_more(
+    phase, observed, expected
+):
+    one = assigned(phase or "Not Injected", observed=observed, listed=False)
+    if not phase:
+        one = replace(one, status=one.status.model_copy(update={"targets": []}))
     assert unassigned(KEY, [one]).evidence is expected
+
+
+def test_an_emptied_node_fault_stays_until_its_agent_shows_nothing():
+    one = assigned("Not Injected", listed=False)
+    assert not emptied(one)
+    assert emptied(replace(one, status=one.status.model_copy(update={"targets": []})))
+    assert not emptied(assigned("", listed=False))
+    assert not emptied(assigned("Not Injected"))

@@ -176,6 +176,20 @@ def test_a_lost_node_fault_of_a_touched_target_is_asked_for_again():
     assert not one.let_go
 
 
+def test_an_object_waits_for_the_agent_even_where_nothing_seems_injected():
+    one = world(pods=1)
+    one.step()
+    one.agents("busy")
+    one.step()
+    assert one.phases() == {"default/p0": "Not Injected"}
+    one.seen = replace(one.seen, deleted=one.now)
+    one.step()
+    assert not one.released
+    one.agents()
+    one.step()
+    assert one.released
+
+
 def test_above_a_thousand_targets_node_faults_ask_for_no_proof():
     one = world(pods=MOST_DETAILED + 1)
     one.settle()

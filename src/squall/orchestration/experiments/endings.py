@@ -11,6 +11,11 @@ def taken_back(one: Assigned) -> bool:
     return all(r.evidence in {Evidence.CLEAN, Evidence.SETTLED} for r in reports([one]).values())
 
 
+def emptied(one: Assigned) -> bool:
+    """Has every target been taken off this NodeFault, and its agent nothing left to show?"""
+    return not one.spec.targets and one.answered and not one.status.targets
+
+
 def orphaned(facts: Facts) -> Decision:
     """Remove what an experiment left behind that is gone: deleted by force, or a write came late.
 
