@@ -57,8 +57,11 @@ class Doors:
     async def diagnose(self) -> Sequence[Finding]:
         """Try every capability that fault kinds need."""
         from squall.linux.capabilities import LinuxCapabilities  # noqa: PLC0415  (see `up`)
+        from squall.linux.container_capabilities import CONTAINER_TRIALS  # noqa: PLC0415
 
-        return await examine(LinuxCapabilities(), kinds())
+        if os.geteuid() != 0:
+            raise PermissionError("squall doctor needs root: it tries everything for real")
+        return await examine(LinuxCapabilities(CONTAINER_TRIALS), kinds())
 
     async def recover(self, data_directory: Path) -> AsyncIterator[str]:
         """Take back everything the journal of this host knows."""
@@ -77,7 +80,7 @@ class Doors:
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         objects = objects_of(places)
         try:
-            acting = world(places, Loopback(objects), clock, lease_seconds=0)
+            acting = await world(places, Loopback(objects), clock, lease_seconds=0)
             outcomes = await recover(journal, kinds(), acting, Processes())
         finally:
             objects.store.close()

@@ -74,7 +74,7 @@ class Up:
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
             await register(Loopback(objects, "squall-node"), self._host, self._clock)
-            agent = self._agent(objects, journal)
+            agent = await self._agent(objects, journal)
             parts = [watcher.keep(), self._controller(objects), *self._pods(objects, sandboxes)]
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
@@ -124,13 +124,13 @@ class Up:
         finally:
             await server.stop()
 
-    def _agent(self, objects: Objects, journal: Journal) -> Agent:
+    async def _agent(self, objects: Objects, journal: Journal) -> Agent:
         cluster = Loopback(objects, "squall-agent")
         return Agent(
             cluster,
             self._clock,
             kinds(),
-            world(
+            await world(
                 self._places,
                 cluster,
                 self._clock,

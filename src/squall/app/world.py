@@ -8,13 +8,13 @@ from squall.app.places import Places
 from squall.clock import Clock
 from squall.injection.world import World
 from squall.kubernetes.pods import ClusterPods
+from squall.linux.capabilities import shaping
 from squall.linux.containers import LinuxContainers
-from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
 from squall.linux.stressors import LinuxStressors
 
 
-def world(
+async def world(
     places: Places,
     cluster: Cluster,
     clock: Clock,
@@ -22,10 +22,10 @@ def world(
     lease_seconds: float,
     allow_host_network: bool = False,
 ) -> World:
-    """Build what injectors act through on this host."""
+    """Build what injectors act through; tries once which way packets can be shaped here."""
     return World(
         clock=clock,
-        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
+        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=await shaping()),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
         stressors=LinuxStressors(clock),
