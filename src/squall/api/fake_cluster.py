@@ -112,8 +112,10 @@ class FakeCluster:
         key = (resource, namespace or "", name)
         if wanted is not None and wanted != old["metadata"]["resourceVersion"]:
             raise Conflict(409, "Conflict", f"{_said(key)}: the object has been modified")
-        part = {"status": patch.get("status")} if subresource == "status" else dict(patch)
-        if subresource != "status" and resource.group:
+        part = dict(patch)
+        if subresource == "status":
+            part = {name: value for name, value in patch.items() if name == "status"}
+        elif resource.group:
             part.pop("status", None)
         new = merged(old, part)
         if new == old:

@@ -57,14 +57,18 @@ class Doors:
     async def diagnose(self) -> Sequence[Finding]:
         """Try every capability that fault kinds need."""
         from squall.linux.capabilities import LinuxCapabilities  # noqa: PLC0415  (see `up`)
+        from squall.linux.container_capabilities import CONTAINER_TRIALS  # noqa: PLC0415
 
-        return await examine(LinuxCapabilities(), kinds())
+        if os.geteuid() != 0:
+            raise PermissionError("squall doctor needs root: it tries everything for real")
+        return await examine(LinuxCapabilities(CONTAINER_TRIALS), kinds())
 
     async def recover(self, data_directory: Path) -> AsyncIterator[str]:
         """Take back everything the journal of this host knows."""
         from squall.app.up import objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
         from squall.node.journal import Journal  # noqa: PLC0415
@@ -77,7 +81,7 @@ class Doors:
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         objects = objects_of(places)
         try:
-            acting = world(places, Loopback(objects), clock, lease_seconds=0)
+            acting = world(places, Loopback(objects), clock, await shaping(), lease_seconds=0)
             outcomes = await recover(journal, kinds(), acting, Processes())
         finally:
             objects.store.close()

@@ -25,6 +25,7 @@ from squall.kubernetes.embedded.pods_status import Host
 from squall.kubernetes.embedded.serve import Server
 from squall.kubernetes.embedded.store import Store
 from squall.kubernetes.embedded.workloads import LocalWorkloads
+from squall.linux import capabilities
 from squall.linux.clock import SystemClock
 from squall.linux.host_containers import LinuxHostContainers
 from squall.linux.logs import LogFiles
@@ -33,6 +34,7 @@ from squall.linux.processes import Processes
 from squall.linux.sandboxes import LinuxSandboxes
 from squall.linux.sandboxes import Places as SandboxPlaces
 from squall.linux.sessions import Commands
+from squall.linux.shaping import Shaping, TriedShaping
 from squall.linux.watcher import Watcher
 from squall.node.agent import Agent
 from squall.node.journal import Journal
@@ -74,8 +76,14 @@ class Up:
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
             await register(Loopback(objects, "squall-node"), self._host, self._clock)
-            agent = self._agent(objects, journal)
-            parts = [watcher.keep(), self._controller(objects), *self._pods(objects, sandboxes)]
+            shaping = TriedShaping(capabilities.shaping)
+            agent = self._agent(objects, journal, shaping)
+            parts = [
+                shaping.find_out(),
+                watcher.keep(),
+                self._controller(objects),
+                *self._pods(objects, sandboxes),
+            ]
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
             async with asyncio.TaskGroup() as group:
@@ -124,7 +132,7 @@ class Up:
         finally:
             await server.stop()
 
-    def _agent(self, objects: Objects, journal: Journal) -> Agent:
+    def _agent(self, objects: Objects, journal: Journal, shaping: Shaping) -> Agent:
         cluster = Loopback(objects, "squall-agent")
         return Agent(
             cluster,
@@ -134,6 +142,7 @@ class Up:
                 self._places,
                 cluster,
                 self._clock,
+                shaping,
                 lease_seconds=self._settings.lease_seconds,
                 allow_host_network=self._settings.allow_host_network,
             ),

@@ -9,8 +9,8 @@ from squall.clock import Clock
 from squall.injection.world import World
 from squall.kubernetes.pods import ClusterPods
 from squall.linux.containers import LinuxContainers
-from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
+from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
 
 
@@ -18,6 +18,7 @@ def world(
     places: Places,
     cluster: Cluster,
     clock: Clock,
+    shaping: Shaping,
     *,
     lease_seconds: float,
     allow_host_network: bool = False,
@@ -25,7 +26,7 @@ def world(
     """Build what injectors act through on this host."""
     return World(
         clock=clock,
-        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=Lanes()),
+        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=shaping),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
         stressors=LinuxStressors(clock),

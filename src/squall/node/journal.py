@@ -183,6 +183,11 @@ class Journal:
         )
         return written.rowcount == 1
 
+    def begun(self, fault: str, mark: str) -> bool:
+        """Was this strike begun?"""
+        row = self._db.execute("SELECT 1 FROM strike WHERE fault = ? AND mark = ?", (fault, mark))
+        return row.fetchone() is not None
+
     def struck(self, fault: str, mark: str, outcome: str = "") -> None:
         """Mark a strike as finished; `outcome` says why it did nothing, if so."""
         self._db.execute(

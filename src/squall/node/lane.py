@@ -224,6 +224,9 @@ class Lane:
         self._dirty = True
 
     async def _strike(self, assignment: Assignment) -> None:
+        if self._strikes.begun(assignment):
+            self._strikes.recount(assignment)
+            return
         try:
             target = await self._find([assignment])
         except TargetGone as gone:

@@ -1,10 +1,16 @@
 """Put each assignment where it belongs: into its lane, or at once into its report."""
 
+from squall.api.node_fault import NodeFaultRecord, Proof
+from squall.injection.contract import Verdict
 from squall.node.assignments import Assignment, Ended, Wanted
 from squall.node.holdings import Judged
 from squall.node.journal import LaneKey
 from squall.node.leases import Standing
 from squall.node.reports import Reports
+
+UNMEASURED = Proof(
+    verdict=Verdict.INCONCLUSIVE.value, measured="nobody measured it; was the agent restarted?"
+)
 
 Lanes = dict[LaneKey, Wanted]
 """What every lane shall do; has a place for each that is at work already."""
@@ -45,5 +51,11 @@ def _place_strike(
     if judged.standing is Standing.RUNS:
         if not record.final:
             lanes.setdefault(assignment.key, Wanted()).strikes.append(assignment)
+        elif _unmeasured(assignment, record) and assignment.key not in lanes:
+            reports.proved(assignment, UNMEASURED)
     elif not stopping and not (judged.why and record.final):
         reports.ended(assignment, judged.why)
+
+
+def _unmeasured(assignment: Assignment, record: NodeFaultRecord) -> bool:
+    return assignment.proof and record.phase == "Injected" and record.proof is None

@@ -38,6 +38,10 @@ class Strikes:
             self._journal.struck(fault, mark)
         return self.recount(assignment)
 
+    def begun(self, assignment: Assignment) -> bool:
+        """Was it begun by an agent before this one? What it left is no reason to say "gone"."""
+        return self._journal.begun(assignment.fault_uid, strike_mark(assignment))
+
     def recount(self, assignment: Assignment) -> bool:
         """Report a strike from the journal; returns True when the target was struck."""
         outcome = self._journal.outcome(assignment.fault_uid, strike_mark(assignment))

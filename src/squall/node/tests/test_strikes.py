@@ -62,6 +62,31 @@ async def test_a_halt_refuses_strikes_that_were_not_done(bench):
     assert bench.record("f2")["proof"]["verdict"] == "Interrupted"
 
 
+async def test_a_target_that_ended_in_a_strike_nobody_saw_finished_is_unknown_not_gone(bench):
+    await bench.started_to_die_before(None)
+    bench.fate.die_before = bench.fate.changes + 3  # noted, marked, struck: it dies right after
+    await bench.fault(oneShot=True)
+    assert bench.walls.struck == ["default/web"]
+    await bench.end_container("web-1")
+    await bench.revived()
+    await bench.pass_seconds(5)
+    assert bench.record()["proof"]["verdict"] == "Unknown"
+    assert bench.record()["final"]
+
+
+async def test_a_strike_that_nobody_measured_is_inconclusive(bench):
+    await bench.start()
+    await bench.fault(oneShot=True)
+    await bench.kill()
+    unproved = [{**bench.record(), "proof": None}]
+    where = (NODE_FAULT, "squall", "f1")
+    await bench.cluster.patch(*where, {"status": {"targets": unproved}}, subresource="status")
+    await bench.start()
+    await bench.pass_seconds(1)
+    assert bench.record()["proof"]["verdict"] == "Inconclusive"
+    assert bench.walls.struck == ["default/web"]
+
+
 async def test_killed_anywhere_around_a_strike_it_is_never_done_twice(tmp_path):
     for at in range(100):
         bench = Bench(tmp_path / str(at))
