@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from squall.app.places import Places, boot_id, node_name
+from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.world import squall_command, world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
@@ -68,6 +68,8 @@ class Up:
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            # First of all: a watcher of ours would take the place of the other one's.
+            stack.enter_context(alone(self._places))
             watcher = await stack.enter_async_context(self._watched())
             journal = Journal(self._places.journal, boot_id())
             stack.callback(journal.close)
