@@ -92,7 +92,7 @@ class Doors:
             yield f"{outcome.kind} {outcome.target}: {outcome.outcome}"
         if not all(outcome.clean for outcome in outcomes):
             raise TryAgain("not everything could be restored; the journal keeps what is left")
-        yield f"{len(outcomes)} targets are as they were"
+        yield "every target is as it was" if outcomes else "there was nothing to take back"
 
     async def preview(self, access: Access, manifest: dict[str, Any]) -> Sequence[str]:
         """Name exactly the targets an experiment would hit."""
