@@ -41,7 +41,6 @@ def squall(monkeypatch, capsys):
         status = main(parts)
         return status, capsys.readouterr()
 
-    run.api = parts.api
     return run
 
 
