@@ -119,7 +119,7 @@ class _QuietServer(uvicorn.Server):
         await cutting
 
     async def _cut_what_lingers(self) -> None:
-        """Cut connections that are answered: TLS would wait long for a client that is not reading."""
+        """Cut what has been answered: TLS waits long for clients that do not read."""
         if answering := list(self.server_state.tasks):
             await asyncio.wait(answering, timeout=_STOP_SECONDS)
         await asyncio.sleep(_GOODBYE_SECONDS)

@@ -1,5 +1,6 @@
 """An embedded API on a port of its own, in the test's own event loop."""
 
+import secrets
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from squall.kubernetes.embedded.objects import Objects
 from squall.kubernetes.embedded.serve import Server
 from squall.kubernetes.embedded.store import Store
 
-TOKEN = "a token"
+TOKEN = secrets.token_hex()
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Running:
     runtime: FakeRuntime
     tls: ssl.SSLContext
     url: str
+    token: str
     client: httpx2.AsyncClient
 
 
@@ -49,6 +51,6 @@ async def api(tmp_path: Path, pki) -> AsyncIterator[Running]:
     url = f"https://127.0.0.1:{port}"
     headers = {"authorization": f"Bearer {TOKEN}"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, verify=tls) as client:
-        yield Running(objects, server, runtime, tls, url, client)
+        yield Running(objects, server, runtime, tls, url, TOKEN, client)
     await server.stop()
     store.close()

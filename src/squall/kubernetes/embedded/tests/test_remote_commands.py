@@ -16,11 +16,11 @@ POD = {
 
 
 @asynccontextmanager
-async def running(api, *command, token="a token", protocols=(V5,), **query):
+async def running(api, *command, token="", protocols=(V5,), **query):
     await api.client.post(PODS, json=POD)
     given = urlencode([*(("command", word) for word in command), *query.items()])
     url = f"{api.url.replace('https', 'wss')}{PODS}/web/exec?{given}"
-    headers = {"authorization": f"Bearer {token}"}
+    headers = {"authorization": f"Bearer {token or api.token}"}
     async with (
         asyncio.timeout(10),
         connect(
@@ -83,9 +83,9 @@ async def test_a_command_ends_with_its_client(api):
 
 
 async def test_a_stop_ends_open_commands(api):
-    with pytest.raises(ConnectionClosedError):
-        async with running(api, "hold") as socket:
-            stopping = asyncio.create_task(api.server.stop())
+    async with running(api, "hold") as socket:
+        stopping = asyncio.create_task(api.server.stop())
+        with pytest.raises(ConnectionClosedError):
             await channels(socket)
     await stopping
     assert api.runtime.sessions[0].killed.is_set()

@@ -87,9 +87,11 @@ def test_null_means_absent_unless_the_schema_allows_it():
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(sorted(SCHEMA["properties"])) | st.text(max_size=2), inner, max_size=4
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(sorted(SCHEMA["properties"])) | st.text(max_size=2), inner, max_size=4
+        )
     ),
     max_leaves=10,
 )

@@ -38,6 +38,16 @@ def write(store, change=Change.ADDED, before=None, **metadata):
         return store.write(PLACE, change, obj, before)
 
 
+def put(store):
+    store.write(PLACE, Change.ADDED, {"metadata": {"name": "web", "uid": "u"}}, None)
+
+
+def write_and_fail(store, write=put):
+    with store.transaction():
+        write(store)
+        raise RuntimeError
+
+
 def test_what_was_acknowledged_outlives_a_kill(tmp_path):
     path = tmp_path / "squall.db"
     for round_ in range(3):
@@ -62,18 +72,16 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path):
 
 def test_a_failed_transaction_leaves_nothing(store):
     version = store.version
-    with pytest.raises(RuntimeError), store.transaction():
-        store.write(PLACE, Change.ADDED, {"metadata": {"name": "web", "uid": "u"}}, None)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_and_fail(store)
     assert store.get(PLACE) is None
     assert store.version == version
     assert store.since("pods", 0) == []
 
 
 def test_an_inner_transaction_belongs_to_the_outer(store):
-    with pytest.raises(RuntimeError), store.transaction():
-        write(store)
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_and_fail(store, write)
     assert store.get(PLACE) is None
 
 
