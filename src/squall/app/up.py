@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from squall.app.places import Places, boot_id, node_name
+from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.world import squall_command, world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
@@ -68,6 +68,8 @@ class Up:
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            # First of all: a watcher of ours would take the place of the other one's.
+            stack.enter_context(alone(self._places))
             watcher = await stack.enter_async_context(self._watched())
             journal = Journal(self._places.journal, boot_id())
             stack.callback(journal.close)
@@ -125,7 +127,11 @@ class Up:
         logs = LogFiles(sandboxes.log_path, sandboxes.ended)
         runtime = PodRuntime(logs, Processes(), Commands(program()))
         server = Server(objects, secret, certified.server_context(), runtime)
-        port = await server.start(host, self._settings.port)
+        try:
+            port = await server.start(host, self._settings.port)
+        except OSError as taken:
+            listen = f"{host}:{self._settings.port}"
+            raise OSError(taken.errno, f"{taken.strerror}; choose with --listen", listen) from taken
         write_kubeconfig(self._places.kubeconfig, host, port, certified, secret)
         try:
             yield f"https://{host}:{port}"
