@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
 STAMP := $(VENV)/.setup
+UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,10 +44,10 @@ test-kernel: setup ## the network and stress rooms on a kernel with netem and cg
 setup: $(STAMP) ## install what is missing, make .venv, build the native crate
 $(STAMP): requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 	./testbed/system.sh
-	@command -v uv >/dev/null || python3 -m pip install --quiet uv
-	@test -d $(VENV) || uv venv --quiet --python 3.11 $(VENV)
-	uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock
-	uv pip install --quiet --python $(PY) --no-deps -e . ./native
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --quiet --python $(PY) --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(PY) --no-deps -e . ./native
 	@touch $@
 
 format: setup ## rewrite what can be rewritten
@@ -61,9 +62,9 @@ bench: setup ## figures against limits measured in the same run
 generate: setup ## CRDs and the reference of their fields, from the models
 	$(PY) -m testbed.generate
 
-lock: ## pin every dependency by hash
-	uv lock --quiet
-	uv export --no-emit-workspace --no-header --all-groups --quiet -o requirements.lock
+lock: setup ## pin every dependency by hash
+	$(UV) lock --quiet
+	$(UV) export --no-emit-workspace --no-header --all-groups --quiet -o requirements.lock
 
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)

@@ -37,7 +37,7 @@ class {stem}Fault(Fault):
     """What one target is told."""
 
 
-def share(spec: {stem}Spec, selector_key: str, peers: Peers) -> {stem}Fault | None:
+def share(spec: {stem}Spec, selector_key: str, peers: Peers) -> {stem}Fault | None:  # noqa: ARG001
     """Say what targets of one selector key get."""
     return {stem}Fault()
 '''

@@ -2,7 +2,7 @@
 # Install the Debian packages that running and testing Squall needs; does nothing when all are there.
 set -euo pipefail
 
-run=(nftables iproute2 stress-ng util-linux)                      # the product
+run=(python3-venv nftables iproute2 stress-ng util-linux)                      # the product
 build=(gcc make libc6-dev)                                        # the native crate
 tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static)
 

@@ -1,7 +1,7 @@
 //! `squall-node watch --pid AGENT --lease SECONDS --lock FILE -- COMMAND...`
 //!
 //! When the agent has died and nobody has taken its place for one lease, run the command once. What
-//! it says is appended to FILE with the extension `log`: whoever read the agent's output may be gone.
+//! it and we say is appended to FILE with the extension `log`: the agent's output is the agent's alone.
 //!
 //! Taking its place means starting a watcher on the same lock file: its content names the watcher
 //! in charge, and whoever finds another name there leaves without a word. The lock itself is held
@@ -51,6 +51,9 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
         lock.write_all(me.as_bytes()).on("lock")?;
     }
     println!("watching");
+    // From here on nobody may be left who reads what our agent's output goes to, and whoever does
+    // must not wait for us.
+    speak_into(&orders.lock.with_extension("log"))?;
     if let Some(agent) = agent {
         let mut polled = [PollFd::new(agent.as_fd(), PollFlags::POLLIN)];
         while poll(&mut polled, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
@@ -63,7 +66,7 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     if charged != me {
         return Ok(0);
     }
-    let status = carry_out(&orders.command, &orders.lock.with_extension("log"))?;
+    let status = carry_out(&orders.command)?;
     let _ = lock.rewind().and_then(|()| lock.set_len(0));
     Ok(status)
 }
@@ -119,15 +122,18 @@ fn wait(time: Duration) {
     {}
 }
 
-/// Run the command and wait for it; the lock is not inherited.
-fn carry_out(command: &[String], log: &Path) -> Outcome<i32> {
+fn speak_into(log: &Path) -> Outcome<()> {
     let log = File::options()
         .append(true)
         .create(true)
         .mode(0o600)
         .open(log)
         .on(&log.to_string_lossy())?;
-    dup2_stdout(&log).and(dup2_stderr(&log)).on("dup2")?;
+    dup2_stdout(&log).and(dup2_stderr(&log)).on("dup2")
+}
+
+/// Run the command and wait for it; the lock is not inherited.
+fn carry_out(command: &[String]) -> Outcome<i32> {
     // SAFETY: this process has one thread.
     match unsafe { fork() }.on("fork")? {
         ForkResult::Child => {

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from itertools import count
@@ -61,7 +61,7 @@ class FakeCluster:
 
     async def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Follow objects; never breaks, and is silent while `down`."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         watcher = (resource, namespace, fields, queue)
@@ -112,8 +112,10 @@ class FakeCluster:
         key = (resource, namespace or "", name)
         if wanted is not None and wanted != old["metadata"]["resourceVersion"]:
             raise Conflict(409, "Conflict", f"{_said(key)}: the object has been modified")
-        part = {"status": patch.get("status")} if subresource == "status" else dict(patch)
-        if subresource != "status" and resource.group:
+        part = dict(patch)
+        if subresource == "status":
+            part = {name: value for name, value in patch.items() if name == "status"}
+        elif resource.group:
             part.pop("status", None)
         new = merged(old, part)
         if new == old:

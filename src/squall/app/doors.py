@@ -68,11 +68,14 @@ class Doors:
         from squall.app.up import objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
         from squall.node.journal import Journal  # noqa: PLC0415
         from squall.node.recover import recover  # noqa: PLC0415
 
+        if os.geteuid() != 0:
+            raise PermissionError("squall recover needs root: it acts in the targets' namespaces")
         places = Places(data_directory)
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"
@@ -80,7 +83,7 @@ class Doors:
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         objects = objects_of(places)
         try:
-            acting = await world(places, Loopback(objects), clock, lease_seconds=0)
+            acting = world(places, Loopback(objects), clock, await shaping(), lease_seconds=0)
             outcomes = await recover(journal, kinds(), acting, Processes())
         finally:
             objects.store.close()

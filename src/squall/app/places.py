@@ -1,9 +1,14 @@
 """Where one installation keeps its things, and what they are called."""
 
+import fcntl
 import hashlib
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from squall.errors import TryAgain
 
 RUN = Path("/run/squall")
 """Below it, one directory for each installation; emptied by a reboot, as it should be."""
@@ -37,6 +42,11 @@ class Places:
         return self.directory / "journal.db"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one `squall up` of this directory."""
+        return self.directory / "up.lock"
+
+    @property
     def watcher(self) -> Path:
         """Names the watcher in charge."""
         return self.directory / "watcher.lock"
@@ -50,6 +60,23 @@ class Places:
     def logs(self) -> Path:
         """What local workloads write."""
         return self.directory / "logs"
+
+
+@contextmanager
+def alone(places: Places) -> Iterator[None]:
+    """Keep every other `squall up` away from an installation, before anything of it is touched.
+
+    Raises:
+        TryAgain: another one runs.
+    """
+    with places.lock.open("w") as file:
+        try:
+            # A record lock, not flock: children that we fork must not keep it alive.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as held:
+            used = f"{places.directory} is used by another squall up"
+            raise TryAgain(f"{used}; stop that one, or give this one its own --data-dir") from held
+        yield
 
 
 def boot_id() -> str:

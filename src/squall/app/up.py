@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from squall.app.places import Places, boot_id, node_name
+from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.world import squall_command, world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
@@ -25,6 +25,7 @@ from squall.kubernetes.embedded.pods_status import Host
 from squall.kubernetes.embedded.serve import Server
 from squall.kubernetes.embedded.store import Store
 from squall.kubernetes.embedded.workloads import LocalWorkloads
+from squall.linux import capabilities
 from squall.linux.clock import SystemClock
 from squall.linux.host_containers import LinuxHostContainers
 from squall.linux.logs import LogFiles
@@ -33,6 +34,7 @@ from squall.linux.processes import Processes
 from squall.linux.sandboxes import LinuxSandboxes
 from squall.linux.sandboxes import Places as SandboxPlaces
 from squall.linux.sessions import Commands
+from squall.linux.shaping import Shaping, TriedShaping
 from squall.linux.watcher import Watcher
 from squall.node.agent import Agent
 from squall.node.journal import Journal
@@ -66,6 +68,8 @@ class Up:
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            # First of all: a watcher of ours would take the place of the other one's.
+            stack.enter_context(alone(self._places))
             watcher = await stack.enter_async_context(self._watched())
             journal = Journal(self._places.journal, boot_id())
             stack.callback(journal.close)
@@ -74,8 +78,14 @@ class Up:
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
             await register(Loopback(objects, "squall-node"), self._host, self._clock)
-            agent = await self._agent(objects, journal)
-            parts = [watcher.keep(), self._controller(objects), *self._pods(objects, sandboxes)]
+            shaping = TriedShaping(capabilities.shaping)
+            agent = self._agent(objects, journal, shaping)
+            parts = [
+                shaping.find_out(),
+                watcher.keep(),
+                self._controller(objects),
+                *self._pods(objects, sandboxes),
+            ]
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
             async with asyncio.TaskGroup() as group:
@@ -117,23 +127,28 @@ class Up:
         logs = LogFiles(sandboxes.log_path, sandboxes.ended)
         runtime = PodRuntime(logs, Processes(), Commands(program()))
         server = Server(objects, secret, certified.server_context(), runtime)
-        port = await server.start(host, self._settings.port)
+        try:
+            port = await server.start(host, self._settings.port)
+        except OSError as taken:
+            listen = f"{host}:{self._settings.port}"
+            raise OSError(taken.errno, f"{taken.strerror}; choose with --listen", listen) from taken
         write_kubeconfig(self._places.kubeconfig, host, port, certified, secret)
         try:
             yield f"https://{host}:{port}"
         finally:
             await server.stop()
 
-    async def _agent(self, objects: Objects, journal: Journal) -> Agent:
+    def _agent(self, objects: Objects, journal: Journal, shaping: Shaping) -> Agent:
         cluster = Loopback(objects, "squall-agent")
         return Agent(
             cluster,
             self._clock,
             kinds(),
-            await world(
+            world(
                 self._places,
                 cluster,
                 self._clock,
+                shaping,
                 lease_seconds=self._settings.lease_seconds,
                 allow_host_network=self._settings.allow_host_network,
             ),

@@ -8,24 +8,25 @@ from squall.app.places import Places
 from squall.clock import Clock
 from squall.injection.world import World
 from squall.kubernetes.pods import ClusterPods
-from squall.linux.capabilities import shaping
 from squall.linux.containers import LinuxContainers
 from squall.linux.network import LinuxNetwork
+from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
 
 
-async def world(
+def world(
     places: Places,
     cluster: Cluster,
     clock: Clock,
+    shaping: Shaping,
     *,
     lease_seconds: float,
     allow_host_network: bool = False,
 ) -> World:
-    """Build what injectors act through; tries once which way packets can be shaped here."""
+    """Build what injectors act through on this host."""
     return World(
         clock=clock,
-        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=await shaping()),
+        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=shaping),
         containers=LinuxContainers(),
         pods=ClusterPods(cluster),
         stressors=LinuxStressors(clock),

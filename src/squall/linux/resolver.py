@@ -72,7 +72,10 @@ def _ask(servers: str, name: str) -> list[str]:
     import dns.resolver  # noqa: PLC0415
 
     resolver = dns.resolver.Resolver(configure=False)
-    resolver.read_resolv_conf(io.StringIO(servers))
+    try:
+        resolver.read_resolv_conf(io.StringIO(servers))
+    except (dns.exception.DNSException, ValueError) as useless:
+        raise TryAgain(f"looking up {name}: the target's resolv.conf: {useless}") from useless
     found: list[str] = []
     for kind in ("A", "AAAA"):
         try:

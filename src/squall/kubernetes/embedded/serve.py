@@ -54,9 +54,12 @@ class Server:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
             listening.listen(128)
-        except OSError:
+        except OSError as refused:
             listening.close()
-            raise
+            where = f"{host}:{port}: {refused.strerror}"
+            raise OSError(
+                refused.errno, f"cannot listen on {where}; name another address"
+            ) from None
         self._server = _QuietServer(self._config())
         self._serving = asyncio.create_task(self._server.serve([listening]))
         ready = asyncio.create_task(self._server.ready.wait())

@@ -8,7 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from squall.injection.world.target import Target
+from squall.linux.cgroups import mounts
 from squall.linux.processes import started
 from squall.linux.sandbox_cgroups import SandboxCgroups, hierarchies
 
@@ -24,9 +27,18 @@ class Cell:
     target: Target
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def path(self, controller: str) -> Path:
-        """Find its cgroup in the hierarchy of one controller."""
-        return next(path for path in self.cgroups if f"/{controller}/" in str(path))
+    def limit_memory(self, limit_bytes: int) -> None:
+        """Allow it so much memory, on v1 or v2."""
+        self._write(("memory.limit_in_bytes", "memory.max"), str(limit_bytes))
+
+    def limit_cpus(self, cpus: float) -> None:
+        """Allow it so many processors, on v1 or v2; the period is 100 ms on both."""
+        microseconds = int(cpus * 100_000)
+        self._write(("cpu.cfs_quota_us", "cpu.max"), str(microseconds))
+
+    def _write(self, names: Sequence[str], text: str) -> None:
+        found = [path / name for path in self.cgroups for name in names if (path / name).exists()]
+        found[0].write_text(text)
 
     def add(self, *command: str) -> int:
         """Run one more process in it."""
@@ -37,22 +49,26 @@ class Cell:
         return process.pid
 
 
-def roots(*names: str) -> tuple[Path, ...]:
-    """Find hierarchies by the last part of their mount point; all where none is named."""
-    mounted = hierarchies(Path("/proc/self/mountinfo").read_text())
-    return tuple(root for root in mounted if not names or root.name in names)
+def roots(*controllers: str) -> tuple[Path, ...]:
+    """Find hierarchies by controller; all that containers are in where none is named."""
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    if not controllers:
+        return hierarchies(mountinfo)
+    found = tuple(m.point for m in mounts(mountinfo) if m.controllers & set(controllers))
+    return found or pytest.skip(f"no hierarchy with {controllers} is mounted here")
 
 
 @contextmanager
-def cell(*hierarchy_names: str, command: Sequence[str] = REST) -> Iterator[Cell]:
+def cell(*controllers: str, command: Sequence[str] = REST) -> Iterator[Cell]:
     """Make one, and end it with all its processes."""
-    cgroups = SandboxCgroups(f"squall-{secrets.token_hex(4)}", roots(*hierarchy_names))
+    cgroups = SandboxCgroups(f"squall-{secrets.token_hex(4)}", roots(*controllers))
     made = Cell(cgroups.create(secrets.token_hex(32)), Target("d/web/app", "uid", "", 0, 0))
     for path in made.cgroups:
         # Other processes of this machine must not starve what is measured.
-        for shares in (path / "cpu.shares", path.parent / "cpu.shares"):
-            if shares.exists():
-                shares.write_text("200000")
+        for share, most in (("cpu.shares", "200000"), ("cpu.weight", "10000")):
+            for level in (path, path.parent):
+                if (level / share).exists():
+                    (level / share).write_text(most)
     try:
         pid = made.add(*command)
         made.target = Target("d/web/app", "uid", made.cgroups[0].name, pid, started(pid) or 0)

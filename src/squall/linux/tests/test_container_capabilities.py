@@ -5,7 +5,7 @@ import pytest
 from squall.linux.container_capabilities import CONTAINER_TRIALS
 from squall.node.doctor import Ability
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
 
 def trials_left():

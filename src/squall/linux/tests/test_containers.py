@@ -9,13 +9,14 @@ import pytest
 
 from squall.errors import TargetGone, Unsupported
 from squall.injection.world.target import Target
+from squall.linux.cgroups import UNIFIED
 from squall.linux.containers import MARK, LinuxContainers, _of_pod
 
 from .cell import SPIN, cell, spent, state
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
-MEANS = {"freezer": ("freezer",), "cgroup v2": ("unified",), "signals": ("cpuacct",)}
+MEANS = {"freezer": ("freezer",), "cgroup v2": (UNIFIED,), "signals": ("cpuacct",)}
 
 
 @pytest.fixture(params=MEANS)
@@ -62,7 +63,7 @@ async def test_a_freeze_that_was_cut_off_by_a_crash_is_taken_back(container):
 
 @pytest.mark.parametrize(
     ("hierarchy", "switch", "stop"),
-    [("freezer", "freezer.state", "FROZEN"), ("unified", "cgroup.freeze", "1")],
+    [("freezer", "freezer.state", "FROZEN"), (UNIFIED, "cgroup.freeze", "1")],
 )
 async def test_somebody_elses_freeze_outlives_ours(hierarchy, switch, stop):
     containers = LinuxContainers()

@@ -19,7 +19,7 @@ from squall.linux.stressors import LinuxStressors, _runs
 
 from .cell import Cell, cell, state
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
 CLOCK = SystemClock()
 FOREIGN_MARK = "trusted.somebody.else"
@@ -47,7 +47,7 @@ class RealPart:
             if (path / name).exists()
         ]
         runs = sorted((run.stressor for run in _runs(self.container.target)), key=str)
-        return [switches, runs, [state(one.pid) for one in self.container.processes]]
+        return [switches, runs, [state(one.pid) == "T" for one in self.container.processes]]
 
     def foreign(self):
         marks = [os.getxattr(path, FOREIGN_MARK) for path in self.container.cgroups]

@@ -20,7 +20,7 @@ from squall.linux.stressors import LinuxStressors, _runs
 
 from .cell import SPIN, alive, cell
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
 CLOCK = SystemClock()
 KIND = kinds()["StressChaos"]
@@ -80,14 +80,14 @@ async def settled(world, container):
 
 async def test_load_is_confirmed_beside_a_target_that_works_itself(world):
     with cell(command=SPIN) as made:
-        (made.path("cpu") / "cpu.cfs_quota_us").write_text("160000")
+        made.limit_cpus(1.6)
         judgement = await judged(world, made, live(**HALF))
     assert judgement.verdict is Verdict.CONFIRMED
     assert judgement.measured.startswith("cpu ")
 
 
 async def test_seventy_percent_of_the_limit_is_held(world, container):
-    (container.path("memory") / "memory.limit_in_bytes").write_text(str(LIMIT))
+    container.limit_memory(LIMIT)
     judgement = await judged(world, container, live(memory={"workers": 2, "size": "70%"}))
     assert judgement.verdict is Verdict.CONFIRMED
     used = (await world.stressors.usage(container.target)).memory_bytes
@@ -95,7 +95,7 @@ async def test_seventy_percent_of_the_limit_is_held(world, container):
 
 
 async def test_memory_that_runs_out_is_told_and_stress_ng_stays_down(world, container):
-    (container.path("memory") / "memory.limit_in_bytes").write_text(str(LIMIT // 4))
+    container.limit_memory(LIMIT // 4)
     judgement = await judged(world, container, live(memory={"workers": 1, "size": "1GB"}))
     assert judgement.verdict is Verdict.CONFIRMED
     assert "memory ran out at 67 MB" in judgement.measured

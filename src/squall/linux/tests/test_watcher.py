@@ -33,7 +33,9 @@ class Agents:
         return watcher
 
     async def _start(self, *command):
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
         self._started.append(process)
         return process
 
@@ -143,3 +145,12 @@ async def test_an_agent_that_is_dead_already_is_cleaned_up_after(agents):
     async with soon():
         await watcher.wait()
     assert agents.said == ["recovered"]
+
+
+async def test_who_reads_the_output_of_an_agent_need_not_wait_for_its_watcher(agents):
+    agent = await agents.agent()
+    watcher = await agents.watcher(agent, "echo", "recovered", lease=NEVER)
+    async with soon():
+        assert await watcher.stdout.read() == b""
+        assert await watcher.stderr.read() == b""
+    assert watcher.returncode is None
