@@ -59,7 +59,14 @@ def _show_version(asked: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, show_default=False)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_show_version,
+            is_eager=True,
+            show_default=False,
+        ),
     ] = False,
 ) -> None:
     """Inject faults into running systems, prove that they acted, and take them back."""
