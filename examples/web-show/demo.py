@@ -1,13 +1,15 @@
 """Run the four experiments of this folder and show what visitors of the page feel.
 
-    demo.py [--keep]
+    demo.py [--keep] [--picture FILE.svg]
 
 Starts `squall up` with a data directory of its own, three targets, then each experiment: it looks
-for a while, injects, looks again, takes back, and looks once more. Ends with a table; the exit
-status is 0 only if every fault was Confirmed and every target is as it was. `--keep` leaves the
-targets running to play with until Ctrl-C.
+for a while, injects, looks again, takes back, and looks once more. Shows each request of a visitor
+as a bar, before, during and after. The exit status is 0 only if every fault was Confirmed and
+every target is as it was. `--keep` leaves the targets running to play with until Ctrl-C;
+`--picture` draws the end of the run.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -18,27 +20,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from threading import Event, Thread
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import yaml
+from drawing import FAILED_MS, Run, draw, view
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import GenericNamespacedResource, create_namespaced_resource
 from lightkube.resources.core_v1 import Pod
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
 HERE = Path(__file__).parent
 SQUALL = Path(sys.executable).with_name("squall")
 CONSOLE = Console()
-BARS = "▁▂▃▄▅▆▇█"
 LOOK_SECONDS = 3.0
-FAILED_MS = 1000.0  # a request without an answer counts as this long
 
 
 @dataclass
@@ -48,7 +45,6 @@ class Visitor:
     url: str
     stop: Event = field(default_factory=Event)
     latencies_ms: list[float] = field(default_factory=list)
-    failures: int = 0
 
     def visit(self) -> None:
         """Load the page until told to stop."""
@@ -59,28 +55,10 @@ class Visitor:
                     answer.read()
                 self.latencies_ms.append((time.perf_counter() - begun) * 1000)
             except (OSError, URLError):
-                self.failures += 1
                 self.latencies_ms.append(FAILED_MS)
 
 
-@dataclass
-class Run:
-    """What one experiment did, as far as it has come."""
-
-    manifest: dict
-    stage: str = "waiting"
-    looks: dict[str, str] = field(default_factory=dict)
-    verdict: str = ""
-    measured: str = ""
-    restored: bool = False
-
-    @property
-    def title(self) -> str:
-        """Kind and name."""
-        return f"{self.manifest['kind']}/{self.manifest['metadata']['name']}"
-
-
-def main(keep: bool) -> int:
+def main(*, keep: bool, picture: Path | None) -> int:
     """Run everything; return the exit status."""
     if os.geteuid() != 0:
         CONSOLE.print("the demo makes network namespaces and cgroups: run it as root")
@@ -97,14 +75,15 @@ def main(keep: bool) -> int:
         with visiting(visitor), Live(console=CONSOLE, refresh_per_second=8) as live:
             for run in runs:
                 for _ in experiment(client, run, visitor):
-                    live.update(view(runs, visitor))
-            live.update(view(runs, visitor))
-        CONSOLE.print(summary(runs))
-        CONSOLE.print(f"{time.monotonic() - begun:.0f} s in all")
+                    live.update(view(runs))
+            live.update(view(runs))
+        CONSOLE.print(f"\n{time.monotonic() - begun:.0f} s in all")
+        if picture:
+            draw(picture, runs)
         if keep:
             CONSOLE.print(f"still up; export KUBECONFIG={directory / 'kubeconfig'}; Ctrl-C ends")
             pause()
-    return 0 if all(run.verdict == "Confirmed" and run.restored for run in runs) else 1
+    return 0 if all(run.good for run in runs) else 1
 
 
 @contextmanager
@@ -179,10 +158,11 @@ def experiment(client: Client, run: Run, visitor: Visitor) -> Iterator[None]:
     kind = resource(run.manifest)
     name = run.manifest["metadata"]["name"]
     yield from look(run, visitor, "before")
+    first = len(visitor.latencies_ms)
     run.stage = "injecting"
     client.create(kind(run.manifest), namespace="default")
     yield from until(lambda: concluded(client, kind, name, run), 20)
-    yield from look(run, visitor, "during")
+    yield from look(run, visitor, "during", first)
     concluded(client, kind, name, run)
     run.stage = "taking back"
     client.delete(kind, name)
@@ -200,14 +180,15 @@ def resource(manifest: dict) -> type[GenericNamespacedResource]:
     return create_namespaced_resource(group, version, kind, kind.lower())
 
 
-def look(run: Run, visitor: Visitor, stage: str) -> Iterator[None]:
-    """Watch the visitor for a while; keep the median of what was felt."""
+def look(run: Run, visitor: Visitor, stage: str, first: int | None = None) -> Iterator[None]:
+    """Watch the visitor for a while; keep what was felt since request number `first`."""
     run.stage = stage
-    first, failures = len(visitor.latencies_ms), visitor.failures
-    yield from until(lambda: False, LOOK_SECONDS)
-    felt = visitor.latencies_ms[first:]
-    failed = visitor.failures - failures
-    run.looks[stage] = f"{failed} of {len(felt)} failed" if failed else f"{median(felt):.1f} ms"
+    first = len(visitor.latencies_ms) if first is None else first
+    ends = time.monotonic() + LOOK_SECONDS
+    while time.monotonic() < ends:
+        time.sleep(0.1)
+        run.looks[stage] = visitor.latencies_ms[first:]
+        yield
 
 
 def until(holds: Callable[[], bool], seconds: float) -> Iterator[None]:
@@ -238,34 +219,6 @@ def gone(client: Client, kind: type[GenericNamespacedResource], name: str) -> bo
     return False
 
 
-def view(runs: list[Run], visitor: Visitor) -> Group:
-    """Draw the experiments and the last requests."""
-    return Group(summary(runs), Panel(sparkline(visitor.latencies_ms), title="page load"))
-
-
-def sparkline(latencies_ms: list[float]) -> Text:
-    """Draw the last hundred requests, on a logarithmic scale; failures are red."""
-    text = Text()
-    for value in latencies_ms[-100:]:
-        height = min(len(BARS) - 1, max(0, int(value).bit_length() - 1))
-        text.append(BARS[height], "red" if value >= FAILED_MS else "green")
-    last = latencies_ms[-1] if latencies_ms else 0.0
-    text.append("  no answer" if last >= FAILED_MS else f"  {last:.1f} ms")
-    return text
-
-
-def summary(runs: list[Run]) -> Table:
-    """Draw the table of experiments."""
-    table = Table("experiment", "before", "during", "after", "verdict", "measured", "restored")
-    for run in runs:
-        looks = [run.looks.get(stage, "") for stage in ("before", "during", "after")]
-        verdict = run.verdict or run.stage
-        colour = {"Confirmed": "green", "Mismatch": "red"}.get(verdict, "yellow")
-        restored = "yes" if run.restored else "" if run.stage != "done" else "[red]no[/]"
-        table.add_row(run.title, *looks, f"[{colour}]{verdict}[/]", run.measured, restored)
-    return table
-
-
 def pause() -> None:
     """Wait for Ctrl-C."""
     try:
@@ -274,5 +227,13 @@ def pause() -> None:
         CONSOLE.print("ending")
 
 
+def asked() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Run four experiments on three small programs.")
+    parser.add_argument("--keep", action="store_true", help="leave the targets up until Ctrl-C")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the end of the run, SVG")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
-    sys.exit(main("--keep" in sys.argv[1:]))
+    sys.exit(main(**vars(asked())))

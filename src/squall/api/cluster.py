@@ -1,6 +1,6 @@
 """The Kubernetes API as controllers and agents use it: one port, several servers behind it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -103,7 +103,7 @@ class Cluster(Protocol):
 
     def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Follow objects for ever: all that are there, SYNCED, then every change.
 
         Survives a lost connection, a restarted server and an expired version: it lists again,

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime
 from itertools import count
@@ -61,7 +61,7 @@ class FakeCluster:
 
     async def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Follow objects; never breaks, and is silent while `down`."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         watcher = (resource, namespace, fields, queue)

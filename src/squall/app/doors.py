@@ -74,6 +74,8 @@ class Doors:
         from squall.node.journal import Journal  # noqa: PLC0415
         from squall.node.recover import recover  # noqa: PLC0415
 
+        if os.geteuid() != 0:
+            raise PermissionError("squall recover needs root: it acts in the targets' namespaces")
         places = Places(data_directory)
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"

@@ -127,7 +127,11 @@ class Up:
         logs = LogFiles(sandboxes.log_path, sandboxes.ended)
         runtime = PodRuntime(logs, Processes(), Commands(program()))
         server = Server(objects, secret, certified.server_context(), runtime)
-        port = await server.start(host, self._settings.port)
+        try:
+            port = await server.start(host, self._settings.port)
+        except OSError as taken:
+            listen = f"{host}:{self._settings.port}"
+            raise OSError(taken.errno, f"{taken.strerror}; choose with --listen", listen) from taken
         write_kubeconfig(self._places.kubeconfig, host, port, certified, secret)
         try:
             yield f"https://{host}:{port}"

@@ -1,5 +1,8 @@
 """The command line: one file for each verb."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from squall.cli import apply, doctor, execute, get, halt, preview, recover, run, up
@@ -22,7 +25,9 @@ def program() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
+        rich_markup_mode="markdown",
     )
+    app.callback()(_options)
     for verb in (up, run, execute, apply, get, preview, halt, doctor, recover):
         verb.add_to(app)
     return app
@@ -41,6 +46,34 @@ def main(parts: Parts) -> int:
     except KeyboardInterrupt:
         return 130
     except (SquallError, OSError) as failure:
-        typer.echo(f"squall: {failure}", err=True)
+        typer.echo(f"squall: {_in_words(failure)}", err=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(failure, kind)), 1)
     return 0
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"squall {version('squall')}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_show_version,
+            is_eager=True,
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """Inject faults into running systems, prove that they acted, and take them back."""
+
+
+def _in_words(failure: SquallError | OSError) -> str:
+    """Say what failed without error numbers, which mean nothing to people."""
+    if isinstance(failure, OSError) and failure.strerror and failure.filename:
+        return f"{failure.filename}: {failure.strerror}"
+    return str(failure)

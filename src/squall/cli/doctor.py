@@ -21,9 +21,15 @@ def add_to(app: typer.Typer) -> None:
 
 def doctor(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for programs.", show_default=False)
+    ] = False,
 ) -> None:
-    """Try each capability in a throw-away namespace and say which faults work, and by what."""
+    """Try what this host can do, in throw-away namespaces, and say which faults work here.
+
+    `ok`: by the preferred means. `fallback`: by another, with the same effect. `missing`: not at
+    all; such an experiment is refused, naming what is missing.
+    """
     found = wait_for(parts_of(context).diagnose())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))

@@ -15,12 +15,17 @@ def add_to(app: typer.Typer) -> None:
 
 def execute(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the target's Pod.")],
+    name: Annotated[str, typer.Argument(help="Name of the target, which is that of its Pod.")],
     command: Annotated[list[str], typer.Argument(help="What to run, after `--`.")],
-    container: Annotated[str | None, typer.Option(help="Else the first container.")] = None,
+    container: Annotated[
+        str | None, typer.Option(help="Which container. Else the first one.")
+    ] = None,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Run a command in the namespaces and cgroup of a target; ends with its exit status."""
+    """Run a command inside a target: in its network, its files, its cgroup.
+
+    Ends with the command's exit status; 126 and 127 where it cannot be started.
+    """
     access = Access(kubeconfig, namespace)
     raise typer.Exit(wait_for(parts_of(context).execute(access, name, container, command)))

@@ -19,11 +19,17 @@ def add_to(app: typer.Typer) -> None:
 
 def halt(
     context: typer.Context,
-    release: Annotated[bool, typer.Option(help="Allow faults again.")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Allow faults again.", show_default=False)
+    ] = False,
     reason: Annotated[str, typer.Option(help="Shown on every experiment it stops.")] = "",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Take every fault back now and refuse new ones until released; needs no controller."""
+    """Take every fault back now, and refuse new ones until released.
+
+    Agents obey by themselves, controller or not. What was halted stays ended after the release;
+    pause and resume an experiment to run it again.
+    """
 
     async def work() -> str:
         async with parts_of(context).cluster(Access(kubeconfig)) as cluster:

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 Kubeconfig = Annotated[
     Path | None,
-    typer.Option(help="Which API; else KUBECONFIG, else that of the default data directory."),
+    typer.Option(help="Which API. Else $KUBECONFIG, else that of `squall up` on this host."),
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the objects.")]
 DataDirectory = Annotated[
-    Path, typer.Option("--data-dir", help="Store, journal and kubeconfig of this host.")
+    Path, typer.Option("--data-dir", help="Folder of objects, journal, logs and kubeconfig.")
 ]
 ManifestFile = Annotated[
-    Path, typer.Option("--file", "-f", help="YAML manifest; several documents are fine.")
+    Path, typer.Option("--file", "-f", help="YAML manifest, of one or several documents.")
 ]
 DATA_DIRECTORY = DEFAULT_DATA_DIRECTORY
 
@@ -43,12 +43,15 @@ def documents(path: Path) -> list[Object]:
     """Read the objects of a manifest.
 
     Raises:
-        InvalidFault: not YAML, or a document that is no Kubernetes object.
+        InvalidFault: not YAML, empty, or a document that is no Kubernetes object.
+        OSError: it cannot be read.
     """
     try:
         found = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
     except yaml.YAMLError as mistake:
         raise InvalidFault(f"{path} is not YAML: {mistake}") from mistake
+    if not found:
+        raise InvalidFault(f"{path} holds no object")
     for document in found:
         if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata"} <= set(
             document

@@ -17,7 +17,10 @@ def preview(
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Print exactly the targets that the experiments of a manifest hit, given the same seed."""
+    """Name who would be hit by the experiments of a manifest, without hitting anybody.
+
+    Where the mode leaves a choice and the manifest sets no seed, it prints the seed to set.
+    """
     access = Access(kubeconfig, namespace)
     for obj in documents(file):
         obj["metadata"].setdefault("namespace", namespace)

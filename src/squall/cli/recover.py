@@ -14,10 +14,16 @@ def add_to(app: typer.Typer) -> None:
 
 def recover(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Every target of this host.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Say that every target is meant.", show_default=False)
+    ] = False,
     data_dir: DataDirectory = DATA_DIRECTORY,
 ) -> None:
-    """Take back all faults that the journal of this host knows; reads no API."""
+    """Take back every fault on this host, with no API, controller or agent running.
+
+    Reads the agent's journal, so a running `squall up` must be stopped first; to end faults while
+    it runs, use `squall halt`. Exit status 75: something is busy, and worth another try.
+    """
     if not everything:
         raise typer.BadParameter("say --all: every fault on this host will be taken back")
 

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from squall.api.cluster import WORKLOAD, Object
+from squall.api.cluster import WORKLOAD, AlreadyExists, Object
 from squall.cli.options import Kubeconfig, Namespace, parts_of, wait_for
 from squall.cli.parts import Access
+from squall.errors import InvalidFault
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,18 +17,23 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="Name of the target, and of its Pod.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the target and of its Pod; others reach it by this.")
+    ],
     command: Annotated[list[str], typer.Argument(help="What to run, after `--`.")],
-    label: Annotated[list[str] | None, typer.Option(help="key=value, by which to select it.")] = (
-        None
-    ),
-    env: Annotated[list[str] | None, typer.Option(help="NAME=value for the process.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE by which experiments select it; may be repeated."),
+    ] = (None),
+    env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the process; may be repeated.")
+    ] = None,
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Start a process with a network, mounts, processes, cgroup and addresses of its own.
+    """Start a program as a target with a network, addresses, mounts and a cgroup of its own.
 
-    It shows as a Pod, is restarted when it ends, and goes with `kubectl delete workload NAME`.
+    It shows as a Pod, is started again when it ends, and goes with `squall delete workload NAME`.
     """
     workload: Object = {
         "apiVersion": WORKLOAD.api_version,
@@ -42,7 +48,10 @@ def run(
 
     async def create() -> None:
         async with parts_of(context).cluster(Access(kubeconfig, namespace)) as cluster:
-            await cluster.create(WORKLOAD, workload)
+            try:
+                await cluster.create(WORKLOAD, workload)
+            except AlreadyExists as taken:
+                raise InvalidFault(f"{taken}; `squall delete workload {name}` ends it") from taken
 
     wait_for(create())
     typer.echo(f"workload.squall.dev/{name} created")

@@ -20,16 +20,30 @@ def up(
         str, typer.Option(help="Address and port of the API; port 0 takes a free one.")
     ] = "127.0.0.1:2333",
     lease_seconds: Annotated[
-        float, typer.Option(min=1.0, help="Silence of the controller after which faults heal.")
+        float, typer.Option(min=1.0, help="After so much silence, faults are taken back.")
     ] = 60.0,
     allow_host_network: Annotated[
-        bool, typer.Option(help="Let experiments hit targets on the network of this host.")
+        bool,
+        typer.Option(
+            "--allow-host-network",
+            help="Let experiments hit targets that share the network of this host.",
+            show_default=False,
+        ),
     ] = False,
-    containers: Annotated[
-        bool, typer.Option(help="Show containers of other runtimes on this host as Pods.")
-    ] = True,
+    no_containers: Annotated[
+        bool,
+        typer.Option(
+            "--no-containers",
+            help="Leave out containers of other runtimes on this host; else they show as Pods.",
+            show_default=False,
+        ),
+    ] = False,
 ) -> None:
-    """Serve the API, run experiments and local targets until stopped; stopping restores all."""
+    """Serve the API, run experiments and local targets, until Ctrl-C or SIGTERM.
+
+    Stopping restores every target. Prints the kubeconfig that kubectl and the other verbs need;
+    they find it by themselves where --data-dir is the default.
+    """
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit():
         raise typer.BadParameter(f"{listen!r} is not ADDRESS:PORT, such as 127.0.0.1:2333")
@@ -39,7 +53,7 @@ def up(
         port=int(port),
         lease_seconds=lease_seconds,
         allow_host_network=allow_host_network,
-        containers=containers,
+        containers=not no_containers,
     )
 
     def ready(address: str) -> None:
@@ -47,3 +61,4 @@ def up(
         typer.echo(f"export KUBECONFIG={data_dir / 'kubeconfig'}")
 
     wait_for(parts_of(context).up(settings, ready))
+    typer.echo("squall is down")

@@ -1,9 +1,9 @@
 """The controller: watches everything, decides by a pure step, carries out; one task per object."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -102,7 +102,7 @@ class Controller:
         while True:
             try:
                 events = self._cluster.watch(cache.resource, namespace)
-                async with aclosing(cast("AsyncGenerator[Event]", events)):
+                async with aclosing(events):
                     async for event in events:
                         self._take(cache, event)
             except ApiError as refused:

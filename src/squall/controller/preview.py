@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from squall.api.cluster import NODE, POD, Cluster, Object
 from squall.errors import InvalidFault
 from squall.injection.kind import FaultKind
+from squall.injection.served import served_kinds
 from squall.orchestration.experiments.choosing import scope_of
 from squall.orchestration.experiments.draw import seed_of
 from squall.orchestration.experiments.pods import Inventory, read_pod
@@ -55,10 +56,9 @@ async def preview(
             f"kind {manifest.get('kind')!r} is not served; there are {', '.join(sorted(kinds))}"
         )
     meta = manifest.get("metadata") or {}
-    try:
-        spec = kind.spec.model_validate(manifest.get("spec") or {})
-    except ValueError as wrong:
-        raise InvalidFault(f"{manifest['kind']}/{meta.get('name')}: {wrong}") from wrong
+    if causes := _refused(kinds, manifest):
+        raise InvalidFault(f"{manifest['kind']}/{meta.get('name')}: {'; '.join(causes)}")
+    spec = kind.spec.model_validate(manifest.get("spec") or {})
     seed = seed_of(spec.seed, meta.get("uid") or str(new_seed))
     namespace = meta.get("namespace") or "default"
     scope = scope_of(kind, spec, namespace=namespace, seed=seed)
@@ -69,6 +69,12 @@ async def preview(
     drawn = any(selector.mode != "all" for selector in spec.selectors().values())
     repeatable = not drawn or spec.seed is not None or "uid" in meta
     return Preview(selection, seed, repeatable)
+
+
+def _refused(kinds: Mapping[str, FaultKind], manifest: Object) -> list[str]:
+    """Find what the API would refuse the manifest for."""
+    served = next(s for s in served_kinds(kinds) if s.resource.kind == manifest["kind"])
+    return [str(cause) for cause in served.validate(served.default(manifest), None)]
 
 
 async def _inventory(cluster: Cluster) -> Inventory:

@@ -1,7 +1,7 @@
 """The port `Cluster` over HTTP: any Kubernetes API server, the embedded one too."""
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -58,7 +58,7 @@ class HttpCluster:
 
     def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Follow objects for ever; reconnects as the port says."""
         return follow(_Collection(self._connection, resource, namespace, "", fields))
 

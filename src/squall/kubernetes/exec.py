@@ -20,6 +20,13 @@ PROTOCOL = "v5.channel.k8s.io"
 STDIN, STDOUT, STDERR, STATUS = range(4)
 END_OF_STDIN = bytes([255, STDIN])
 
+_REFUSED = {
+    400: "there is no such container in the pod, or it does not run",
+    403: "not allowed to this user",
+    404: "there is no such pod",
+}
+"""What an answer without its body most likely means, by HTTP status."""
+
 Sink = Callable[[bytes], object]
 
 
@@ -70,7 +77,8 @@ async def run_in_pod(
     except WebSocketUpgradeError as error:
         # The library has let go of the body by now, so only the code can be told.
         code = error.response.status_code
-        raise refusal({"code": code, "message": f"{where}: the API answered {code}"}) from error
+        why = _REFUSED.get(code, f"the API answered {code}")
+        raise refusal({"code": code, "message": f"{where}: {why}"}) from error
     except TransportError as error:
         message = f"{where}: {connection.server} does not answer ({error})"
         raise Unreachable(0, "Unreachable", message) from error

@@ -46,6 +46,8 @@ def load(path: Path) -> SingleConfig:
     """
     try:
         content = yaml.safe_load(path.read_text())
+        if not isinstance(content, dict):
+            raise ConfigError("it is not a mapping")
         config = KubeConfig.from_dict(content, path).get()
     except _MALFORMED as error:
         message = f"{path} is no usable kubeconfig: {error}"

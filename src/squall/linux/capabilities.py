@@ -106,23 +106,25 @@ async def _failure(path: Shaping, state: NetworkState) -> str:
 
 @contextlib.asynccontextmanager
 async def _target() -> AsyncIterator[Target]:
-    """A process that sleeps in a network namespace of its own, with one device."""
-    sleeper = await asyncio.create_subprocess_exec(
-        "unshare", "--net", "--", "sleep", f"{TRIAL_SECONDS * 2:g}"
+    """A process that waits in a network namespace of its own, with one device."""
+    waiting = await asyncio.create_subprocess_exec(
+        *("unshare", "--net", "--", "cat"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
+    if waiting.stdin is None or waiting.stdout is None:
+        raise AssertionError("both are pipes")
     try:
-        path = Path(f"/proc/{sleeper.pid}/ns/net")
-        ours = Path("/proc/self/ns/net").stat().st_ino
-        while path.stat().st_ino == ours:
-            await asyncio.sleep(0.001)
-        enter = ("nsenter", f"--net={path}", "--", "ip", "link")
+        waiting.stdin.write(b"\n")
+        await waiting.stdout.readline()  # an echo: it has got its namespace and runs
+        enter = ("nsenter", f"--net=/proc/{waiting.pid}/ns/net", "--", "ip", "link")
         await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
         await _run(*enter, "set", _DEVICE, "up")
-        yield Target("trial", "trial", "", sleeper.pid, namespaces.started(sleeper.pid))
+        yield Target("trial", "trial", "", waiting.pid, namespaces.started(waiting.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):
-            sleeper.kill()
-        await sleeper.wait()
+            waiting.kill()
+        await waiting.wait()
 
 
 async def _run(*command: str) -> None:

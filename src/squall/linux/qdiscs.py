@@ -10,56 +10,24 @@ import json
 import socket
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isclose
+from dataclasses import asdict
 from typing import Final
 
 from squall.errors import TryAgain, Unsupported
 from squall.injection.world.network import Counters, Impairment, Peers, Shape
 from squall.injection.world.target import Target
 from squall.linux import namespaces, nftables
-from squall.linux.classes import Match, combinations, matches
+from squall.linux.classes import matches
+from squall.linux.disciplines import Netem, Priorities
 from squall.linux.namespaces import Namespace, inside
 from squall.linux.nftables import Classified
 from squall.linux.packets import Held, PacketsState
+from squall.linux.qdisc_plans import Plan, alike, plan_for, same, stages
+from squall.linux.qdisc_trees import OURS, Tree, chains_of, handle, parent, tree_of, trees
 from squall.linux.shaping import Prepared
-from squall.linux.traffic_control import (
-    ROOT,
-    Discipline,
-    Netem,
-    Priorities,
-    Qdisc,
-    TokenBucket,
-    TrafficControl,
-)
+from squall.linux.traffic_control import ROOT, Qdisc, TrafficControl
 
-OURS = 0x5C00
-"""Major number of our `prio`, and mark of all we add: 0x5cBD stands at depth D of band B."""
-
-BANDS = 15
-"""Of the 16 a `prio` has, less the one for what is not shaped."""
-
-DEPTH = 16
-"""Qdiscs in one chain."""
-
-HELD_PACKETS = 100_000
-"""That one netem holds back; what comes after is lost unasked. A second of 1 Gbit/s."""
-
-_ALL = 2**32 - 1
 _NOTE = "shapes "
-
-Chain = tuple[Discipline, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What one device shall have."""
-
-    rules: tuple[Match, ...]
-    bands: Mapping[tuple[int, ...], int]
-    """Band of each combination of shapes."""
-    chains: Mapping[int, Chain]
-    """Chain of each band in use."""
 
 
 class Qdiscs:
@@ -85,14 +53,14 @@ class Qdiscs:
         def build() -> list[Classified]:
             with TrafficControl() as control:
                 found = control.qdiscs()
-                plans: dict[str, _Plan] = {}
+                plans: dict[str, Plan] = {}
                 for device, of_device in by_device.items():
                     number = _number(device, target)
                     _refuse_foreign(found, number, device, target)
-                    plans[device] = _plan(of_device, _tree(found, number))
+                    plans[device] = plan_for(of_device, tree_of(found, number))
                 for device, plan in plans.items():
                     number = _number(device, target)
-                    _build(control, number, _tree(found, number), plan)
+                    _build(control, number, tree_of(found, number), plan)
             return [rule for device, plan in plans.items() for rule in _classified(device, plan)]
 
         classified = await inside(namespace, build)
@@ -112,8 +80,8 @@ class Qdiscs:
         found: list[Shape] = []
         for device, tree in (await inside(namespace, _our_trees)).items():
             shapes = asked.get(device, ())
-            plan = _plan(shapes, tree)
-            if shapes and _alike(plan.chains, _chains(tree)):
+            plan = plan_for(shapes, tree)
+            if shapes and alike(plan.chains, chains_of(tree)):
                 found += shapes
             else:
                 found.append(Shape("", None, Impairment(), device))
@@ -126,9 +94,9 @@ class Qdiscs:
         def remove() -> None:
             with TrafficControl() as control:
                 found = control.qdiscs()
-                for device, tree in _trees(found).items():
+                for device, tree in trees(found).items():
                     of_device = by_device.get(device, ())
-                    _trim(control, socket.if_nametoindex(device), tree, _plan(of_device, tree))
+                    _trim(control, socket.if_nametoindex(device), tree, plan_for(of_device, tree))
 
         await inside(namespace, remove)
 
@@ -140,201 +108,65 @@ class Qdiscs:
         found: dict[str, Counters] = {}
         for device, tree in (await inside(namespace, _our_trees)).items():
             shapes = by_device.get(device, ())
-            plan = _plan(shapes, tree)
+            plan = plan_for(shapes, tree)
             for combination, band in plan.bands.items():
                 for source, counted in _counted(shapes, combination, band, tree):
                     found[source] = found[source] + counted if source in found else counted
         return found
 
 
-_Tree = Mapping[tuple[int, int], Qdisc]
-"""Qdiscs of ours on one device by band and depth; the `prio` is (0, 0)."""
-
-
-def _plan(shapes: Sequence[Shape], tree: _Tree) -> _Plan:
-    """Give each combination a band, the one that holds its very chain where there is one."""
-    rules = matches(shapes)
-    wanted = {hit: _chain(shapes, hit) for hit in combinations(rules)}
-    if len(wanted) > BANDS or any(len(chain) > DEPTH for chain in wanted.values()):
-        raise Unsupported(
-            f"these faults overlap in {len(wanted)} ways on one device, and {BANDS} is the most; "
-            "give them the same peers, or fewer"
-        )
-    standing = dict(sorted(_chains(tree).items()))
-    bands: dict[tuple[int, ...], int] = {}
-    for hit, chain in wanted.items():
-        for band, found in standing.items():
-            if _same(chain, found) and band not in bands.values():
-                bands[hit] = band
-                break
-    free = [band for band in range(1, BANDS + 1) if band not in bands.values()]
-    free.sort(key=standing.__contains__)  # empty ones first: packets wait in the others
-    for hit in wanted:
-        if hit not in bands:
-            bands[hit] = free.pop(0)
-    return _Plan(tuple(rules), bands, {bands[hit]: chain for hit, chain in wanted.items()})
-
-
-def _chain(shapes: Sequence[Shape], combination: Sequence[int]) -> Chain:
-    return tuple(discipline for _, discipline in _stages(shapes, combination))
-
-
-def _stages(shapes: Sequence[Shape], combination: Sequence[int]) -> list[tuple[int, Discipline]]:
-    """Qdiscs that the packets of a combination pass, each with its shape.
-
-    Token buckets come last: a bucket's limit counts only what waits in the bucket itself.
-    """
-    stages = [(at, netem) for at in combination if (netem := _netem(shapes[at].impairment))]
-    buckets = [(at, bucket) for at in combination if (bucket := _bucket(shapes[at].impairment))]
-    return [*stages, *buckets]
-
-
-def _netem(asked: Impairment) -> Netem | None:
-    """The qdisc of everything but the token bucket, if there is anything."""
-    if not any(value for name, value in asdict(asked).items() if not name.startswith("bandwidth")):
-        return None
-    return Netem(
-        delay_ns=asked.delay_us * 1000,
-        jitter_ns=asked.jitter_us * 1000,
-        limit=HELD_PACKETS,
-        loss=_share(asked.loss),
-        duplicate=_share(asked.duplicate),
-        gap=max(asked.reorder_gap, 1) if asked.reorder else 0,
-        correlations=(
-            _share(asked.delay_correlation),
-            _share(asked.loss_correlation),
-            _share(asked.duplicate_correlation),
-        ),
-        reorder=(_share(asked.reorder), _share(asked.reorder_correlation)),
-        corrupt=(_share(asked.corrupt), _share(asked.corrupt_correlation)),
-        rate=asked.rate,
-    )
-
-
-def _bucket(asked: Impairment) -> TokenBucket | None:
-    if not asked.bandwidth_rate:
-        return None
-    peak, mtu = asked.bandwidth_peakrate, asked.bandwidth_minburst
-    return TokenBucket(
-        rate=asked.bandwidth_rate,
-        burst_ns=asked.bandwidth_buffer * 10**9 // asked.bandwidth_rate,
-        limit=asked.bandwidth_limit,
-        peak_rate=peak if mtu else 0,
-        peak_burst_ns=mtu * 10**9 // peak if peak else 0,
-    )
-
-
-def _share(percent: float) -> int:
-    return round(percent / 100 * _ALL)
-
-
-def _same(one: Chain, other: Chain) -> bool:
-    """Equal, but for what the kernel rounds: it keeps bursts in ticks."""
-    return len(one) == len(other) and all(map(_same_discipline, one, other))
-
-
-def _same_discipline(one: Discipline, other: Discipline) -> bool:
-    if isinstance(one, TokenBucket) and isinstance(other, TokenBucket):
-        close = all(
-            isclose(a, b, rel_tol=1e-6, abs_tol=200)
-            for a, b in (
-                (one.burst_ns, other.burst_ns),
-                (one.peak_burst_ns, other.peak_burst_ns),
-            )
-        )
-        bare = replace(one, burst_ns=0, peak_burst_ns=0)
-        return close and bare == replace(other, burst_ns=0, peak_burst_ns=0)
-    return one == other
-
-
-def _alike(some: Mapping[int, Chain], others: Mapping[int, Chain]) -> bool:
-    return some.keys() == others.keys() and all(_same(some[at], others[at]) for at in some)
-
-
-def _build(control: TrafficControl, number: int, tree: _Tree, plan: _Plan) -> None:
+def _build(control: TrafficControl, number: int, tree: Tree, plan: Plan) -> None:
     """Make the chains of a plan stand; others are left."""
     if (0, 0) not in tree:
-        control.put(number, _handle(0, 0), ROOT, Priorities())
+        control.put(number, handle(0, 0), ROOT, Priorities())
     if any(isinstance(d, Netem) and d.duplicate for chain in plan.chains.values() for d in chain):
         _trim(control, number, tree, plan)  # a netem that duplicates stands no other beside it
-    chains = _chains(tree)
+    chains = chains_of(tree)
     for band, chain in plan.chains.items():
         found = chains.get(band, ())
-        if _same(chain, found):
+        if same(chain, found):
             continue
         if found and [d.kind for d in found] != [d.kind for d in chain]:
-            control.delete(number, _handle(band, 0), _parent(band, 0))
+            control.delete(number, handle(band, 0), parent(band, 0))
         for depth, discipline in enumerate(chain):
-            control.put(number, _handle(band, depth), _parent(band, depth), discipline)
+            control.put(number, handle(band, depth), parent(band, depth), discipline)
 
 
-def _trim(control: TrafficControl, number: int, tree: _Tree, plan: _Plan) -> None:
+def _trim(control: TrafficControl, number: int, tree: Tree, plan: Plan) -> None:
     """Remove the chains that a plan has no use for; all that is ours where it has none."""
     if not plan.chains:
-        control.delete(number, _handle(0, 0), ROOT)
+        control.delete(number, handle(0, 0), ROOT)
         return
-    for band in _chains(tree).keys() - plan.chains.keys():
-        control.delete(number, _handle(band, 0), _parent(band, 0))
+    for band in chains_of(tree).keys() - plan.chains.keys():
+        control.delete(number, handle(band, 0), parent(band, 0))
 
 
-def _handle(band: int, depth: int) -> int:
-    return (OURS | band << 4 | depth) << 16
-
-
-def _parent(band: int, depth: int) -> int:
-    """The class of the `prio`, or the only class of the qdisc above."""
-    return _handle(band, depth - 1) | 1 if depth else _handle(0, 0) | (band + 1)
-
-
-def _classified(device: str, plan: _Plan) -> list[Classified]:
+def _classified(device: str, plan: Plan) -> list[Classified]:
     return [
         Classified(device, rule.networks, rule.port, f"{OURS:x}:{plan.bands[rule.shapes] + 1:x}")
         for rule in plan.rules
     ]
 
 
-def _our_trees() -> dict[str, _Tree]:
+def _our_trees() -> dict[str, Tree]:
     """Find the trees of ours by device. Runs inside the namespace."""
     with TrafficControl() as control:
-        return _trees(control.qdiscs())
-
-
-def _trees(found: Sequence[Qdisc]) -> dict[str, _Tree]:
-    numbers = [q.device for q in found if q.parent == ROOT and q.handle == _handle(0, 0)]
-    return {socket.if_indextoname(number): _tree(found, number) for number in numbers}
-
-
-def _tree(found: Sequence[Qdisc], number: int) -> _Tree:
-    """Qdiscs of ours on one device; none where its root is not ours."""
-    majors = {q.handle >> 16: q for q in found if q.device == number}
-    if OURS not in majors or majors[OURS].parent != ROOT:
-        return {}
-    return {
-        (major >> 4 & 0xF, major & 0xF): q for major, q in majors.items() if major & ~0xFF == OURS
-    }
-
-
-def _chains(tree: _Tree) -> dict[int, Chain]:
-    chains: dict[int, list[Discipline]] = defaultdict(list)
-    for (band, _), q in sorted(tree.items()):
-        if band and q.discipline:
-            chains[band].append(q.discipline)
-    return {band: tuple(chain) for band, chain in chains.items()}
+        return trees(control.qdiscs())
 
 
 def _counted(
-    shapes: Sequence[Shape], combination: Sequence[int], band: int, tree: _Tree
+    shapes: Sequence[Shape], combination: Sequence[int], band: int, tree: Tree
 ) -> Iterator[tuple[str, Counters]]:
     """What each source's qdiscs in one chain counted; a qdisc counts drops below it as well."""
     first: set[int] = set()
-    for depth, (at, _) in enumerate(_stages(shapes, combination)):
+    for depth, (at, _) in enumerate(stages(shapes, combination)):
         if not (q := tree.get((band, depth))):
             continue
         below = tree.get((band, depth + 1))
         dropped = max(0, q.dropped - (below.dropped if below else 0))
         packets = 0 if at in first else q.packets + q.dropped
         # Bytes of the bucket, where a shape has both: it is the bucket that limits them.
-        size = 0 if at in first or len(_stages(shapes, (at,))) > 1 else q.bytes
+        size = 0 if at in first or len(stages(shapes, (at,))) > 1 else q.bytes
         size = q.bytes if at in first else size
         first.add(at)
         yield (
@@ -359,7 +191,7 @@ def _number(device: str, target: Target) -> int:
 
 def _refuse_foreign(found: Sequence[Qdisc], number: int, device: str, target: Target) -> None:
     for q in found:
-        if q.device == number and q.parent == ROOT and q.handle not in {0, _handle(0, 0)}:
+        if q.device == number and q.parent == ROOT and q.handle not in {0, handle(0, 0)}:
             raise Unsupported(
                 f"{target.id}: {device} already has a root {q.kind}, which is not ours to touch; "
                 "remove it, or name another device in spec.device"

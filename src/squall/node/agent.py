@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import cast
 from uuid import uuid4
 
 from squall.api.cluster import (
@@ -176,7 +175,7 @@ class Agent:
     async def _watch(self, resource: Resource, fields: str = "") -> AsyncGenerator[Event]:
         namespace = self._namespace if resource in {NODE_FAULT, LEASE} else None
         events = self._cluster.watch(resource, namespace, fields=fields)
-        async with aclosing(cast("AsyncGenerator[Event]", events)):
+        async with aclosing(events):
             async for event in events:
                 yield event
 

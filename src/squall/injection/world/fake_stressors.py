@@ -42,8 +42,10 @@ class FakeStressors(Fake):
         return tuple(self.runs.get(target.id, {}).values())
 
     async def start(self, target: Target, stressor: Stressor) -> None:
-        """Let one run."""
+        """Let one run; a second one of the same name would be nobody's to end."""
         self._check(target)
+        if stressor.name in self.runs.get(target.id, {}):
+            raise ValueError(f"{stressor.name} runs already")
         self.fate.change()
         self.runs.setdefault(target.id, {})[stressor.name] = stressor
         self._since[target.id, stressor.name] = self._clock.boottime()

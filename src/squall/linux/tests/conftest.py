@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from squall.injection.world.target import Target
 from squall.linux import capabilities, namespaces
 from squall.linux.network import LinuxNetwork
 from squall.linux.packets import PacketsProcess
+from squall.linux.shaping import Shaping
 from squall.linux.tests.packet_faults import end
 from squall.linux.tests.two_namespaces import TwoNamespaces
 from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
@@ -69,28 +69,23 @@ def cables() -> Iterator[Cables]:
     with contextlib.ExitStack() as stack:
         target, peer = (stack.enter_context(_namespace(name)) for name in ("web", "db"))
         both = Cables(target, peer)
-        suffix = secrets.token_hex(3)
-        for number, subnet in enumerate(("77", "78")):
-            near, far = f"sqn{suffix}{number}", f"sqf{suffix}{number}"
-            _ip("link", "add", near, "type", "veth", "peer", "name", far)
-            for where, device, host in ((target, near, "1"), (peer, far, "2")):
-                _ip("link", "set", device, "netns", str(where.pid))
-                both.run(where, "ip", "link", "set", device, "name", f"eth{number}", "up")
-                for address in (f"10.{subnet}.0.{host}/24", f"fd{subnet}::{host}/64"):
-                    both.run(where, *_address(address, f"eth{number}"))
-        for address in (f"{SPARE[4]}/24", f"{SPARE[6]}/64"):
-            both.run(peer, *_address(address, "eth0"))
-        for where in (target, peer):
-            both.run(where, "ip", "link", "set", "lo", "up")
-        both.run(target, "ip", "route", "add", "default", "via", FAR[4])
+        _ip(*(_cable(number, target, peer) for number in (0, 1)))
+        # All lines for one end at once: on a slow machine each program takes a tenth of a second.
+        _ip(*_addressed("1"), f"route add default via {FAR[4]}", inside=target)
+        spare = [f"address add {SPARE[4]}/24 dev eth0", f"address add {SPARE[6]}/64 dev eth0 nodad"]
+        _ip(*_addressed("2"), *spare, inside=peer)
         yield both
 
 
+@pytest.fixture(scope="session")
+def shaping() -> Shaping:
+    """Choose as the agent does; what a kernel can does not change."""
+    return asyncio.run(capabilities.shaping())
+
+
 @pytest.fixture
-async def network(tmp_path):
-    adapter = LinuxNetwork(
-        tmp_path / "packets", lease_seconds=LEASE_SECONDS, shaping=await capabilities.shaping()
-    )
+async def network(tmp_path, shaping):
+    adapter = LinuxNetwork(tmp_path / "packets", lease_seconds=LEASE_SECONDS, shaping=shaping)
     yield adapter
     await adapter.end_all()
 
@@ -133,11 +128,21 @@ def _command(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(("ip", *arguments), check=True)
+def _cable(number: int, near: Target, far: Target) -> str:
+    ends = (f"eth{number} netns {near.pid}", f"eth{number} netns {far.pid}")
+    return f"link add {ends[0]} type veth peer name {ends[1]}"
 
 
-def _address(address: str, device: str) -> tuple[str, ...]:
-    # nodad: IPv6 addresses are of use at once.
-    tail = ("nodad",) if ":" in address else ()
-    return ("ip", "address", "add", address, "dev", device, *tail)
+def _addressed(host: str) -> Iterator[str]:
+    yield "link set lo up"
+    for number, subnet in enumerate(("77", "78")):
+        yield f"link set eth{number} up"
+        yield f"address add 10.{subnet}.0.{host}/24 dev eth{number}"
+        # nodad: IPv6 addresses are of use at once.
+        yield f"address add fd{subnet}::{host}/64 dev eth{number} nodad"
+
+
+def _ip(*lines: str, inside: Target | None = None) -> None:
+    enter = ("nsenter", f"--net=/proc/{inside.pid}/ns/net", "--") if inside else ()
+    batch = "\n".join(lines).encode()
+    subprocess.run((*enter, "ip", "-batch", "-"), input=batch, check=True)

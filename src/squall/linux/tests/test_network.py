@@ -48,7 +48,7 @@ def shaped(version=4, **impairment):
     return NetworkState(shapes=(shape(version, **impairment),))
 
 
-async def rtt_ms(network, target, address, count=5, within_seconds=1.0):
+async def median_ms(network, target, address, count=5, within_seconds=1.0):
     """Median round trip of pings, or None where none is answered."""
     pinged = await network.ping(target, address, count=count, within_seconds=within_seconds)
     return sorted(pinged.rtt_ms)[len(pinged.rtt_ms) // 2] if pinged.rtt_ms else None
@@ -117,7 +117,7 @@ async def test_a_cut_inwards_drops_what_the_peer_sends(cables, network, version)
     pinged = await network.ping(cables.target, FAR[version], count=3, within_seconds=0.3)
     assert (pinged.received, pinged.refused) == (0, 0)
     assert (await network.counters(cables.target))["a/."].dropped >= 3
-    assert await rtt_ms(network, cables.target, SPARE[version]) is not None
+    assert await median_ms(network, cables.target, SPARE[version]) is not None
 
 
 @versions
@@ -127,7 +127,7 @@ async def test_a_cut_of_one_port_spares_the_others(cables, network, version):
         with pytest.raises(PermissionError):
             sender.sendto(b"x", (FAR[version], PORT))
         sender.sendto(b"x", (FAR[version], PORT + 1))
-    assert await rtt_ms(network, cables.target, FAR[version]) is not None
+    assert await median_ms(network, cables.target, FAR[version]) is not None
 
 
 async def test_a_cut_of_everything_spares_loopback(cables, network):
@@ -135,13 +135,13 @@ async def test_a_cut_of_everything_spares_loopback(cables, network):
     for address in (FAR[4], FAR[6], SECOND[4]):
         pinged = await network.ping(cables.target, address, count=1, within_seconds=0.2)
         assert pinged.refused == 1
-    assert await rtt_ms(network, cables.target, "127.0.0.1") is not None
+    assert await median_ms(network, cables.target, "127.0.0.1") is not None
 
 
 async def test_a_cut_on_one_device_spares_the_other(cables, network):
     everything = Cut("a/.", "out", None, "eth1")
     await network.apply(cables.target, NetworkState(cuts=(everything,)))
-    assert await rtt_ms(network, cables.target, FAR[4]) is not None
+    assert await median_ms(network, cables.target, FAR[4]) is not None
     pinged = await network.ping(cables.target, SECOND[4], count=1, within_seconds=0.2)
     assert pinged.refused == 1
 
@@ -171,23 +171,24 @@ async def test_what_is_in_force_is_read_back_as_it_was_asked(cables, network):
 @versions
 async def test_a_delay_is_felt_by_what_is_aimed_at_alone(cables, network, version):
     await network.apply(cables.target, shaped(version, delay_us=60_000))
-    assert await rtt_ms(network, cables.target, FAR[version]) == Near(60)
-    assert await rtt_ms(network, cables.target, SPARE[version]) == Near(0)
+    assert await median_ms(network, cables.target, FAR[version]) == Near(60)
+    assert await median_ms(network, cables.target, SPARE[version]) == Near(0)
 
 
 async def test_a_delay_without_peers_is_felt_by_all_that_leaves(cables, network):
     everything = Shape("a/.", None, Impairment(delay_us=40_000))
     await network.apply(cables.target, NetworkState(shapes=(everything,)))
     for address in (FAR[4], FAR[6], SPARE[4]):
-        assert await rtt_ms(network, cables.target, address) == Near(40)
-    assert await rtt_ms(network, cables.target, SECOND[4]) == Near(0)
+        assert await median_ms(network, cables.target, address) == Near(40)
+    assert await median_ms(network, cables.target, SECOND[4]) == Near(0)
 
 
 async def test_jitter_spreads_the_delay(cables, network):
     await network.apply(cables.target, shaped(delay_us=20_000, jitter_us=10_000))
     pinged = await network.ping(cables.target, FAR[4], count=60, within_seconds=2)
-    assert 9 < min(pinged.rtt_ms) < 16
-    assert 24 < max(pinged.rtt_ms) < 33
+    rtt_ms = sorted(pinged.rtt_ms)
+    assert 9 < rtt_ms[0] < 16
+    assert 24 < rtt_ms[-4] < 33  # other work on this machine may hold a few up
 
 
 @versions
@@ -239,9 +240,11 @@ async def test_reordering_lets_packets_overtake(cables, network):
     ],
 )
 async def test_a_limit_lets_no_more_through(cables, network, version, asked):
+    await median_ms(network, cables.target, FAR[version])  # makes the neighbour known
     await network.apply(cables.target, shaped(version, **asked))
     loop = asyncio.get_running_loop()
     async with udp(cables, version) as (sender, receiver):
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         began = loop.time()
         for _ in range(100):
             sender.sendto(bytes(1000), (FAR[version], PORT))
@@ -260,21 +263,21 @@ async def test_faults_stack_and_peel_off_in_any_order(cables, network, first):
     slow, slower = shape(source="a/.", delay_us=40_000), shape(source="b/.", delay_us=60_000)
     await network.apply(cables.target, NetworkState(shapes=(slow,)))
     await network.apply(cables.target, NetworkState(shapes=(slow, slower)))
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(100)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(100)
     left, delay_ms = (slower, 60) if first == "a/." else (slow, 40)
     await network.apply(cables.target, NetworkState(shapes=(left,)))
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(delay_ms)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(delay_ms)
     await network.apply(cables.target, NOTHING)
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(0)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(0)
     assert cables.snapshot() == before
 
 
 async def test_faults_on_nested_networks_add_up_where_they_meet(cables, network):
     wide = Shape("a/.", (Peers("10.77.0.0/24"),), Impairment(delay_us=40_000))
     await network.apply(cables.target, NetworkState(shapes=(wide, shape(delay_us=60_000))))
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(100)
-    assert await rtt_ms(network, cables.target, SPARE[4]) == Near(40)
-    assert await rtt_ms(network, cables.target, FAR[6]) == Near(0)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(100)
+    assert await median_ms(network, cables.target, SPARE[4]) == Near(40)
+    assert await median_ms(network, cables.target, FAR[6]) == Near(0)
 
 
 async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
@@ -312,12 +315,12 @@ async def test_a_killed_holder_sets_the_traffic_free_and_is_replaced(cables, net
     [hold] = network._holds.values()
     os.kill(hold.process.pid, signal.SIGKILL)
     await hold.process.gone.wait()
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(0)
-    assert await rtt_ms(network, cables.target, FAR[6]) is not None
+    assert await median_ms(network, cables.target, FAR[4]) == Near(0)
+    assert await median_ms(network, cables.target, FAR[6]) is not None
     assert await network.state(cables.target) != wanted
     assert await network.counters(cables.target) == {}
     await network.apply(cables.target, wanted)
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(60)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(60)
     assert await network.state(cables.target) == wanted
 
 
@@ -363,4 +366,4 @@ async def test_a_holder_that_hangs_is_killed_where_it_must_let_go(cables, networ
     [hold] = network._holds.values()
     os.kill(hold.process.pid, signal.SIGSTOP)
     await network.apply(cables.target, NOTHING)
-    assert await rtt_ms(network, cables.target, FAR[4]) == Near(0)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(0)

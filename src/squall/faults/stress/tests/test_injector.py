@@ -118,6 +118,16 @@ async def test_a_run_that_ended_by_itself_is_started_again():
     assert len(await world.stressors.running(TARGET)) == 1
 
 
+async def test_a_share_of_memory_follows_the_limit():
+    world = ground().world
+    injector, live = StressInjector(world), [Live("a/.", BOTH)]
+    await injector.converge(TARGET, live, Notes())
+    world.stressors.memory_limit //= 2
+    await injector.converge(TARGET, live, Notes())
+    held = {one.name: one.memory_bytes for one in await world.stressors.running(TARGET)}
+    assert held == {"a/.:cpu": None, "a/.:memory": 350_000_000}
+
+
 async def test_a_container_that_ended_is_gone():
     world = ground().world
     world.stressors.gone.add(TARGET.id)

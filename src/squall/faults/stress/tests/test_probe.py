@@ -86,6 +86,11 @@ async def test_memory_that_ran_out_is_told(world):
     assert judgement.measured == "memory ran out at 1000 MB: 2 processes were killed"
 
 
+async def test_what_ran_out_before_the_fault_proves_nothing(world):
+    world.stressors.oom_kills, world.stressors.grip = 3, 0.5
+    assert (await judged(world, MEMORY)).verdict is Verdict.MISMATCH
+
+
 async def test_a_stressor_that_is_not_there_is_a_mismatch(world):
     for fault in (HALF, MEMORY):
         judgement = StressProbe(world).judge(fault, None, await sampled(world, fault))
