@@ -89,6 +89,7 @@ def draw(file: Path, runs: list[Run]) -> None:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=84, file=nowhere, force_terminal=True)
         console.print("$ make demo\n", view(runs), sep="\n", end="")
-    picture = console.export_svg(title="squall")
+    picture = console.export_svg(title="squall", unique_id="demo")
     # The export refers to fonts at a public host; whatever is fixed-width here does as well.
-    file.write_text(re.sub(r"\s*@font-face \{.*?\}\n", "\n", picture, flags=re.DOTALL))
+    picture = re.sub(r"\s*@font-face \{.*?\}\n", "\n", picture, flags=re.DOTALL)
+    file.write_text(re.sub(r"\s*<!--.*?-->", "", picture, flags=re.DOTALL))

@@ -43,8 +43,6 @@ def main(parts: Parts) -> int:
         program()(obj=parts)
     except SystemExit as end:  # how the parser ends: help, wrong usage, a verb's own status
         return end.code if isinstance(end.code, int) else 1
-    except KeyboardInterrupt:
-        return 130
     except (SquallError, OSError) as failure:
         typer.echo(f"squall: {_in_words(failure)}", err=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(failure, kind)), 1)
@@ -59,7 +57,14 @@ def _show_version(asked: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, show_default=False)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_show_version,
+            is_eager=True,
+            show_default=False,
+        ),
     ] = False,
 ) -> None:
     """Inject faults into running systems, prove that they acted, and take them back."""

@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,6 +94,27 @@ def default_device(target: Target) -> str:
         if device != "lo":
             return device
     raise TryAgain(f"{target.id} has no network device yet; it will be tried again")
+
+
+def addresses(target: Target) -> frozenset[str]:
+    """List every IPv4 and IPv6 address of a target's devices.
+
+    Raises:
+        TargetGone: its process has ended.
+    """
+    net = Path(f"/proc/{target.pid}/net")
+    try:
+        four = _lines(net / "fib_trie")
+        six = [line.split()[0] for line in _lines(net / "if_inet6")]
+    except (FileNotFoundError, ProcessLookupError):
+        raise TargetGone(f"{target.id}: process {target.pid} has ended") from None
+    # The line "/32 host LOCAL" follows the one with the address.
+    local = {
+        above.split()[-1]
+        for above, line in pairwise(four)
+        if line.split()[:3] == ["/32", "host", "LOCAL"]
+    }
+    return frozenset(local | {str(IPv6Address(int(digits, 16))) for digits in six})
 
 
 def _lines(path: Path) -> list[str]:

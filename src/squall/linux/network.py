@@ -89,6 +89,10 @@ class LinuxNetwork:
         namespace = namespaces.of(target)
         return await pings.ping(namespace, address, count=count, within_seconds=within_seconds)
 
+    async def addresses(self, target: Target) -> frozenset[str]:
+        """List the target's own addresses."""
+        return namespaces.addresses(target)
+
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a name up with the target's own hosts file and name servers."""
         return await resolver.resolve(target, namespaces.of(target), name)

@@ -8,6 +8,7 @@ kernel takes back all that it held.
 import asyncio
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any, Self
 from squall.errors import TryAgain, Unsupported
 from squall.injection.world.network import Counters, Impairment, Peers
 from squall.linux.json_lines import ANSWER_SECONDS, Connection
+from squall.linux.processes import send, started
 
 START_SECONDS = 5.0
 """For the process to be ready: it takes milliseconds, so later means that the host is stuck."""
@@ -94,6 +96,7 @@ class PacketsProcess:
         self._log = log
         self.pid = connection.pid
         """Its process id, in our PID namespace."""
+        self._started = started(self.pid) or 0
         self.gone = connection.gone
         """Set when the connection is lost. Unless `close` was called, or another client took over,
         the process has ended and nothing of what it held is left: the fault has failed open."""
@@ -188,15 +191,28 @@ class PacketsProcess:
         return listed
 
     async def quit(self) -> None:
-        """End the process and wait until it has let go of everything; already gone is fine."""
+        """End the process and wait until it has let go of everything; already gone is fine.
+
+        Raises:
+            TryAgain: it cannot be killed just now.
+        """
         try:
             await self._connection.ask("quit")
+            ended = await self._ends()
+        except TryAgain:
+            ended = self.gone.is_set()
+        if not ended:
+            # It hangs, and holds what must go; the kernel takes that back from the dead.
+            send(self.pid, self._started, signal.SIGKILL)
+            if not await self._ends():
+                raise TryAgain(f"squall-node {self.pid} does not end, not even by SIGKILL")
+        self._log.unlink(missing_ok=True)
+
+    async def _ends(self) -> bool:
+        with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.gone.wait()
-        except (TryAgain, TimeoutError):
-            if not self.gone.is_set():
-                raise TryAgain(f"squall-node {self.pid} does not end when asked") from None
-        self._log.unlink(missing_ok=True)
+        return self.gone.is_set()
 
     def close(self) -> None:
         """Drop the connection; the process lives on for its lease."""

@@ -27,6 +27,7 @@ class _Tally:
     sent: dict[int, float] = field(default_factory=dict)
     """Moment of sending, by sequence number."""
     refused: int = 0
+    unsendable: int = 0
     rtt_ms: list[float] = field(default_factory=list)
     duplicates: int = 0
     _seen: set[int] = field(default_factory=set)
@@ -61,8 +62,11 @@ async def ping(namespace: Namespace, address: str, *, count: int, within_seconds
                 packet = _request(version, sequence, tally.token)
                 try:
                     await loop.sock_sendto(raw, packet, (address, 0))
-                except OSError:  # EPERM of a cut, or no route to the host
+                except PermissionError:  # EPERM: the mark of a cut
                     tally.refused += 1
+                    del tally.sent[sequence]
+                except OSError:  # no route to the host: that says nothing about any fault
+                    tally.unsendable += 1
                     del tally.sent[sequence]
                 if sequence + 1 < count:
                     await asyncio.sleep(pause)
@@ -72,7 +76,7 @@ async def ping(namespace: Namespace, address: str, *, count: int, within_seconds
             receiving.cancel()
             await asyncio.wait([receiving])
     return Ping(
-        sent=count,
+        sent=count - tally.unsendable,
         received=len(tally.rtt_ms),
         refused=tally.refused,
         rtt_ms=tuple(tally.rtt_ms),
@@ -111,7 +115,7 @@ def _checksum(packet: bytes) -> int:
 async def _receive(raw: socket.socket, version: int, tally: _Tally, count: int) -> None:
     """Collect until every request that went out has its reply; duplicates come on the way."""
     loop = asyncio.get_running_loop()
-    while len(tally.rtt_ms) + tally.refused < count:
+    while len(tally.rtt_ms) + tally.refused + tally.unsendable < count:
         packet = await loop.sock_recv(raw, 2048)
         at = loop.time()
         if version == 4:  # noqa: PLR2004

@@ -9,6 +9,7 @@ from squall.faults.network.merge import merge, names
 from squall.faults.network.model import NetworkFault
 from squall.injection.contract import Live, Memory
 from squall.injection.world import World
+from squall.injection.world.network import NetworkState
 from squall.injection.world.target import Target
 
 NAMES_SECONDS = 5.0
@@ -49,7 +50,8 @@ class NetworkInjector:
             )
         addresses, missing = await self._addresses(target, live)
         wanted = merge(live, addresses)
-        if await self._network.state(target) != wanted:
+        # To take everything back, nothing need be read: what cannot be read must go all the same.
+        if wanted == NetworkState() or await self._network.state(target) != wanted:
             await self._network.apply(target, wanted)
         if missing:
             raise TryAgain(f"{target.id}: no address for {', '.join(sorted(missing))}")

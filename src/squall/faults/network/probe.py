@@ -4,7 +4,7 @@ What the means counted between two looks says what it does now; a fault that was
 our back counts nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from squall.faults.network.judgement import judge
@@ -48,7 +48,7 @@ class NetworkProbe:
         window = self._clock.boottime() - began
         counted = _counted(first, last, window)
         enough = counted["packets"] >= ENOUGH and _needed(live.fault) <= counted.keys()
-        address = reachable(live.fault)
+        address = reachable(live.fault, await self._network.addresses(target))
         if enough or address is None:
             return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
         pinged = await self._ping(target, live.fault, address)
@@ -62,7 +62,7 @@ class NetworkProbe:
 
     async def _before(self, target: Target, fault: NetworkFault) -> Sample:
         """The fault is not in force: how the path is without it."""
-        address = reachable(fault)
+        address = reachable(fault, await self._network.addresses(target))
         pinged = await self._ping(target, fault, address, FEW_PINGS) if address else {}
         return Sample(Way.ACTIVE, {"in_force": 0.0, **pinged})
 
@@ -82,11 +82,19 @@ class NetworkProbe:
         return _pinged(pinged, delay_s * 1000)
 
 
-def reachable(fault: NetworkFault) -> str | None:
-    """Find a single address at the other end that the fault hits on every port."""
+def reachable(fault: NetworkFault, own: Collection[str] = ()) -> str | None:
+    """Find a single address at the other end that the fault hits on every port.
+
+    Args:
+        fault: what is asked.
+        own: addresses of the target itself, which may be among its peers; what it sends there never
+            leaves it, so no fault is felt on the way.
+    """
     ends = [*(cut.peers for cut in fault.cuts), fault.shape.peers if fault.shape else ()]
     for endpoint in (endpoint for peers in ends for endpoint in peers or ()):
         address, _, length = endpoint.host.partition("/")
+        if address in own:
+            continue
         if not endpoint.port and length == ("128" if ":" in address else "32"):
             return address
     return None

@@ -27,6 +27,8 @@ class FakeNetwork(Fake):
         """Counters by target id and source; sources in force start at zero."""
         self.names: dict[str, list[str]] = {}
         """Addresses by host name."""
+        self.own: dict[str, list[str]] = {}
+        """Addresses by target id."""
         self.others: dict[str, str] = {}
         """Rules of somebody else, by target id; nothing here ever touches them."""
         self.gone: set[str] = set()
@@ -81,6 +83,11 @@ class FakeNetwork(Fake):
         if cuts or lost or delay_ms > within_seconds * 1000:
             return Ping(sent=count, received=0)
         return Ping(sent=count, received=count, rtt_ms=(self.rtt_ms + delay_ms,) * count)
+
+    async def addresses(self, target: Target) -> frozenset[str]:
+        """Look into `own`."""
+        self._check(target)
+        return frozenset(self.own.get(target.id, ()))
 
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look into `names`."""

@@ -139,6 +139,7 @@ class Ping:
     """Result of a few probes towards one address, sent from inside the target."""
 
     sent: int
+    """Tried, but for those that found no route."""
     received: int
     refused: int = 0
     """Sends that failed at once with EPERM: the mark of a cut on the way out."""
@@ -167,6 +168,9 @@ class Network(Protocol):
         self, target: Target, address: str, *, count: int, within_seconds: float
     ) -> Ping:
         """Probe an address from inside the target (ICMP echo); ends after `within_seconds`."""
+
+    async def addresses(self, target: Target) -> frozenset[str]:
+        """List the target's own addresses: what it sends there never leaves it."""
 
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a host name up as the target would; every IPv4 and IPv6 address, or none."""

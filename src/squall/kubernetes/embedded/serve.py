@@ -14,6 +14,8 @@ from squall.kubernetes.embedded.runtime import Runtime
 
 _STOP_SECONDS = 2
 """How long requests in flight may take after a stop; watches end at once."""
+_GOODBYE_SECONDS = 0.2
+"""How long the last octets of an answer may take to leave."""
 _QUIET_SECONDS = 75
 """How long an idle connection is kept; longer than clients wait before they use one again."""
 
@@ -112,6 +114,21 @@ class _QuietServer(uvicorn.Server):
         await super().startup(sockets)
         await self.on_tick(0)  # sets the headers of every answer
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End every connection, those too whose client does not say goodbye."""
+        cutting = asyncio.create_task(self._cut_what_lingers())
+        await super().shutdown(sockets)
+        await cutting
+
+    async def _cut_what_lingers(self) -> None:
+        """Cut what has been answered: TLS waits long for clients that do not read."""
+        if answering := list(self.server_state.tasks):
+            await asyncio.wait(answering, timeout=_STOP_SECONDS)
+        await asyncio.sleep(_GOODBYE_SECONDS)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def main_loop(self) -> None:
         """Wait for the end; the library's own loop wakes up ten times a second."""

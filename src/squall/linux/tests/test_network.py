@@ -300,12 +300,15 @@ async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
 async def test_a_device_with_a_qdisc_of_others_is_refused_where_qdiscs_are_the_path(
     cables, network
 ):
-    if network.path != "netem":
-        pytest.skip("lanes stand beside qdiscs")
-    cables.run(cables.target, "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "prio")
+    foreign = "qdisc add dev eth0 root handle 7: tbf rate 1gbit burst 1mb latency 10ms"
+    cables.run(cables.target, "tc", *foreign.split())
     before = cables.snapshot()
-    with pytest.raises(Unsupported, match="eth0 already has a root prio"):
+    if network.path == "netem":
+        with pytest.raises(Unsupported, match="eth0 already has a root tbf"):
+            await network.apply(cables.target, shaped(delay_us=1000))
+    else:  # lanes stand beside qdiscs
         await network.apply(cables.target, shaped(delay_us=1000))
+        await network.apply(cables.target, NOTHING)
     assert cables.snapshot() == before
 
 
@@ -345,3 +348,25 @@ async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
 
 async def test_names_are_read_from_the_hosts_file(cables, network):
     assert "127.0.0.1" in await network.resolve(cables.target, "localhost")
+
+
+async def test_a_target_knows_its_own_addresses(cables, network):
+    found = await network.addresses(cables.target)
+    assert {"10.77.0.1", "fd77::1", "127.0.0.1", "::1"} <= found
+    assert not {FAR[4], FAR[6], "10.77.0.0", "10.77.0.255"} & found
+
+
+async def test_a_ping_without_a_route_was_never_sent(cables, network):
+    cables.run(cables.target, "ip", "route", "delete", "default")
+    pinged = await network.ping(cables.target, "192.0.2.1", count=3, within_seconds=1)
+    assert (pinged.sent, pinged.refused, pinged.received) == (0, 0, 0)
+
+
+async def test_a_holder_that_hangs_is_killed_where_it_must_let_go(cables, network, monkeypatch):
+    monkeypatch.setattr("squall.linux.packets.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("squall.linux.json_lines.ANSWER_SECONDS", 0.2)
+    await network.apply(cables.target, cut())
+    [hold] = network._holds.values()
+    os.kill(hold.process.pid, signal.SIGSTOP)
+    await network.apply(cables.target, NOTHING)
+    assert await median_ms(network, cables.target, FAR[4]) == Near(0)

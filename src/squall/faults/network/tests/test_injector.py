@@ -126,3 +126,19 @@ async def test_nothing_live_is_nothing_in_force():
     await injector.converge(TARGET, [live(delay())], Notes())
     await injector.converge(TARGET, [], Notes())
     assert await network.state(TARGET) == NetworkState()
+
+
+class Unreadable(FakeNetwork):
+    """What is in force cannot be told."""
+
+    async def state(self, target):
+        raise TryAgain(f"{target.id}: nft failed")
+
+
+async def test_what_cannot_be_read_is_taken_back_all_the_same():
+    network, notes = FakeNetwork(), Notes()
+    await NetworkInjector(world(network)).converge(TARGET, [live(partition())], notes)
+    broken = Unreadable()
+    broken.states = network.states
+    await NetworkInjector(world(broken)).converge(TARGET, [], notes)
+    assert not network.states

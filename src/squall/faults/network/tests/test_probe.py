@@ -148,3 +148,13 @@ def test_the_interval_holds_the_share_it_was_drawn_from():
 def test_a_network_is_no_single_address():
     assert reachable(delay(["10.0.0.0/8", "fd00::7"])) == "fd00::7"
     assert reachable(delay(["10.0.0.0/8"])) is None
+
+
+async def test_a_target_that_is_among_its_peers_is_no_witness():
+    network, clock = FakeNetwork(), FakeClock()
+    network.own[TARGET.id] = FAR
+    asked = partition([*FAR, "10.0.0.8"])
+    assert reachable(asked, FAR) == "10.0.0.8"
+    await NetworkInjector(world(network)).converge(TARGET, [live(partition(FAR))], Notes())
+    seen = await sample(NetworkProbe(world(network, clock)), clock, live(partition(FAR)))
+    assert judge(partition(FAR), None, seen).verdict is Verdict.INCONCLUSIVE
