@@ -31,3 +31,30 @@ def test_a_port_in_use_is_named(installation, tmp_path):
     second = installation.squall("up", "--data-dir", str(tmp_path / "b"), *listen, check=False)
     assert second.returncode == 1
     assert f"127.0.0.1:{port}" in second.stderr
+
+
+def test_what_is_kept_is_for_root_alone(tmp_path):
+    directory = tmp_path / "shared"
+    directory.mkdir(mode=0o755)
+    with Installation(directory) as up:
+        up.squall("halt", "--reason", "a test")
+        kept = [path for path in directory.iterdir() if path.suffix not in {".lock", ".log"}]
+        assert {path.name for path in kept} >= {"objects.db", "objects.db-wal", "journal.db"}
+        assert [path for path in kept if path.is_file() and path.stat().st_mode & 0o077] == []
+
+
+def test_stores_that_cannot_be_read_are_said_in_words_and_stop_no_recovery(tmp_path):
+    up = Installation(tmp_path / "squall", lease_seconds=1)
+    up.start()
+    up.stop()
+    (up.directory / "objects.db").write_bytes(b"garbage " * 999)
+    given = ("--data-dir", str(up.directory))
+    started = up.squall("up", *given, "--listen", "127.0.0.1:0", check=False)
+    recovered = up.squall("recover", "--all", *given, check=False)
+    (up.directory / "journal.db").write_bytes(b"garbage " * 999)
+    lost = up.squall("recover", "--all", *given, check=False)
+    assert (started.returncode, recovered.returncode, lost.returncode) == (75, 0, 75)
+    assert "objects.db cannot be opened: file is not a database" in started.stderr
+    assert "0 targets are as they were" in recovered.stdout
+    assert "nobody knows what it named" in lost.stderr
+    assert "Traceback" not in started.stderr + recovered.stderr + lost.stderr

@@ -1,10 +1,17 @@
 """A program of this host, run as a target of its own: `squall.dev/v1alpha1`, Workload."""
 
+import re
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
-from squall.api.wire import Wire, written
+from squall.api.wire import Flaw, Wire, written
+
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LABEL = re.compile(rf"({_SUBDOMAIN}/)?{_LABEL_NAME}=({_LABEL_NAME})?")
+_VARIABLE = re.compile(r"[^=\0]+=[^\0]*")
 
 
 class WorkloadSpec(Wire):
@@ -18,6 +25,17 @@ class WorkloadSpec(Wire):
     """Environment, added to that of `squall up`."""
     restart_policy: Literal["Always", "OnFailure", "Never"] = written("Always")
     """When to start it again after it ended."""
+
+    def flaws(self) -> Iterator[Flaw]:
+        """No Pod could be made of it, or no process."""
+        if not self.command or not self.command[0] or any("\0" in word for word in self.command):
+            yield Flaw("command", "must begin with a program, and no word may have a NUL in it")
+        for name, value in self.labels.items():
+            if not _LABEL.fullmatch(f"{name}={value}"):
+                yield Flaw("labels", f"{name!r}: {value!r} is no label of a Pod")
+        for name, value in self.env.items():
+            if "=" in name or not _VARIABLE.fullmatch(f"{name}={value}"):
+                yield Flaw("env", f"{name!r} cannot be set in an environment")
 
 
 class WorkloadStatus(Wire):

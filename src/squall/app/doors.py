@@ -65,7 +65,7 @@ class Doors:
 
     async def recover(self, data_directory: Path) -> AsyncIterator[str]:
         """Take back everything the journal of this host knows."""
-        from squall.app.up import objects_of  # noqa: PLC0415  (see `up`)
+        from squall.app.up import no_objects, objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
@@ -81,7 +81,11 @@ class Doors:
             yield f"{places.journal} does not exist: no agent has worked from there"
             return
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
-        objects = objects_of(places)
+        try:
+            objects = objects_of(places)
+        except (TryAgain, OSError) as unreadable:
+            yield f"{unreadable}; going on without"
+            objects = no_objects()
         try:
             acting = world(places, Loopback(objects), clock, await shaping(), lease_seconds=0)
             outcomes = await recover(journal, kinds(), acting, Processes())

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.world import squall_command, world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
+from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.embedded.certificates import certificates
@@ -43,8 +45,28 @@ from squall.telemetry import logger
 
 
 def objects_of(places: Places) -> Objects:
-    """Open the store of an installation, with every kind that it serves."""
-    return Objects(Store(places.objects), Kinds([*core_kinds(), *served_kinds(kinds())]))
+    """Open the store of an installation, with every kind that it serves.
+
+    Raises:
+        TryAgain: it cannot be read.
+    """
+    places.objects.touch(0o600)  # SQLite gives its log the same mode
+    try:
+        store = Store(places.objects)
+    except sqlite3.Error as failure:
+        why = f"{places.objects} cannot be opened: {failure}"
+        hint = "without it, experiments are forgotten and what they did is taken back"
+        raise TryAgain(f"{why}; put a copy back, or move it away: {hint}") from failure
+    return _with_every_kind(store)
+
+
+def no_objects() -> Objects:
+    """Serve nothing that was stored, for who must do without."""
+    return _with_every_kind(Store(":memory:"))
+
+
+def _with_every_kind(store: Store) -> Objects:
+    return Objects(store, Kinds([*core_kinds(), *served_kinds(kinds())]))
 
 
 class Up:

@@ -180,7 +180,8 @@ class LinuxSandboxes:
             "pod": asdict(order.pod),
             "pod_uid": order.pod_uid,
             "command": order.command,
-            "hostname": order.pod.name,
+            # As a kubelet cuts it: sethostname(2) takes 64 octets, a label of a name 63.
+            "hostname": order.pod.name[:63].rstrip("-."),
             "directory": "/",
             "network": str(self._bridge.network(order.pod)),
             "cgroups": [str(path) for path in cgroups],

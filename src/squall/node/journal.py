@@ -225,6 +225,7 @@ class Journal:
             return self._opened()
 
     def _opened(self) -> sqlite3.Connection:
+        self._path.touch(0o600)
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA journal_mode = WAL")

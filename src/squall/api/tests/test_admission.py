@@ -163,3 +163,27 @@ def test_nonsense_is_refused_and_never_raises(spec, metadata):
             assert cause.field.partition(".")[0].partition("[")[0] in {"spec", "metadata"}
             assert cause.message
         kind.validate(filled, obj)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"command": [""]}, "spec.command"),
+        ({"command": ["a\0b"]}, "spec.command"),
+        ({"command": ["a"], "labels": {"a b": "c"}}, "spec.labels"),
+        ({"command": ["a"], "labels": {"app": "c" * 64}}, "spec.labels"),
+        ({"command": ["a"], "labels": {"a": "b=c"}}, "spec.labels"),
+        ({"command": ["a"], "env": {"A=B": "c"}}, "spec.env"),
+        ({"command": ["a"], "env": {"": "c"}}, "spec.env"),
+        ({"command": ["a"], "env": {"A": "b\0"}}, "spec.env"),
+    ],
+)
+def test_a_workload_that_could_never_run_is_refused(spec, field):
+    kind = OWN["Workload"]
+    assert [cause.field for cause in kind.validate({"spec": spec}, None)] == [field]
+
+
+def test_a_workload_with_labels_and_environment_is_accepted():
+    labels = {"app": "web", "example.org/tier": "", "v": "1.2_3"}
+    spec = {"command": ["sh", "-c", ""], "labels": labels, "env": {"A": "b=c\nd", "E": ""}}
+    assert OWN["Workload"].validate({"spec": spec}, None) == []

@@ -37,6 +37,7 @@ from squall.kubernetes.embedded.pods_step import (
 )
 from squall.node.sandboxes import Order, PodName, Sandbox, Sandboxes
 from squall.node.waiting import unless
+from squall.telemetry import logger
 
 _RETRY_SECONDS = 1.0
 _STARTS_AT_ONCE = 4  # more of them only wait for each other's netlink and cgroup locks
@@ -126,7 +127,8 @@ class LocalWorkloads:
                 wait = decision.wait_seconds
             except (Conflict, NotFound):
                 wait = _RETRY_SECONDS  # somebody was faster; the watch will tell
-            except (SquallError, TimeoutError, OSError) as failed:
+            except Exception as failed:  # noqa: BLE001  (one workload's bug is not everybody's)
+                logger(__name__).warning("workload %s: %r", name, failed)
                 await self._tell(seen, f"{failed}")
                 wait = _RETRY_SECONDS
             idle = seen.workload is None and seen.pod is None and not seen.containers
@@ -200,14 +202,10 @@ class LocalWorkloads:
         }
         if news == workload.get("status"):
             return
-        metadata = workload["metadata"]
+        where = workload["metadata"]
         with suppress(ApiError):
             seen.workload = await self._cluster.patch(
-                WORKLOAD,
-                metadata["namespace"],
-                metadata["name"],
-                {"status": news},
-                subresource="status",
+                WORKLOAD, where["namespace"], where["name"], {"status": news}, subresource="status"
             )
 
     async def _make(self, move: Move, name: PodName, seen: _Seen) -> None:

@@ -60,6 +60,12 @@ async def test_a_container_has_its_own_name_network_and_environment(sandboxes):
     assert wrote.split() == ["web", *addresses, "blue", "2"]
 
 
+async def test_a_long_name_is_cut_where_a_host_name_ends(sandboxes):
+    long = PodName("default", "a" * 62 + ".b")
+    await sandboxes.attach(long)
+    assert await ran(sandboxes, long, "hostname") == (0, "a" * 62 + "\n")
+
+
 async def test_containers_find_and_reach_each_other_by_name_on_both_families(sandboxes):
     await sandboxes.attach(WEB)
     server = order(WEB, sys.executable, "-c", SERVER)

@@ -202,6 +202,25 @@ async def test_a_name_that_is_taken_is_told_and_tried_again(laptop):
         assert laptop.sandboxes.running(WEB)
 
 
+class Choosy(FakeSandboxes):
+    """Has a bug that shows with one environment."""
+
+    async def start(self, order):
+        if "BAD" in order.environment:
+            raise ValueError("illegal environment variable name")
+        return await super().start(order)
+
+
+async def test_a_workload_that_meets_a_bug_says_so_and_spares_the_others(laptop):
+    laptop.sandboxes = Choosy(laptop.clock)
+    async with laptop.up():
+        await laptop.run("bad", env={"BAD": "1"})
+        await laptop.run()
+        assert laptop.sandboxes.running(WEB)
+        workload = await laptop.cluster.get(WORKLOAD, "default", "bad")
+        assert "illegal environment" in workload["status"]["message"]
+
+
 async def test_an_api_that_is_down_for_a_while_is_waited_for(laptop):
     async with laptop.up():
         await laptop.run()
