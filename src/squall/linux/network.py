@@ -89,6 +89,10 @@ class LinuxNetwork:
         namespace = namespaces.of(target)
         return await pings.ping(namespace, address, count=count, within_seconds=within_seconds)
 
+    async def gateway(self, target: Target, device: str = "") -> str | None:
+        """Tell the router of the default route."""
+        return namespaces.gateway(target, device)
+
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a name up with the target's own hosts file and name servers."""
         return await resolver.resolve(target, namespaces.of(target), name)

@@ -168,5 +168,11 @@ class Network(Protocol):
     ) -> Ping:
         """Probe an address from inside the target (ICMP echo); ends after `within_seconds`."""
 
+    async def gateway(self, target: Target, device: str = "") -> str | None:
+        """Tell the router of its default route, IPv4 first; None where there is none.
+
+        `device`: only a route that leaves by it counts; empty means any.
+        """
+
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a host name up as the target would; every IPv4 and IPv6 address, or none."""

@@ -342,3 +342,12 @@ async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
 
 async def test_names_are_read_from_the_hosts_file(cables, network):
     assert "127.0.0.1" in await network.resolve(cables.target, "localhost")
+
+
+async def test_the_router_of_the_default_route_is_told_ipv4_first(cables, network):
+    assert await network.gateway(cables.target) == FAR[4]
+    assert await network.gateway(cables.target, "lo") is None
+    cables.run(cables.target, "ip", "route", "delete", "default")
+    assert await network.gateway(cables.target) is None
+    cables.run(cables.target, "ip", "route", "add", "default", "via", FAR[6])
+    assert await network.gateway(cables.target) == FAR[6]
