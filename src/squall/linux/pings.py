@@ -17,6 +17,9 @@ _ICMP_FILTER = 1
 """Socket option of raw(7): a mask of the types that are not wanted."""
 _ICMP6_FILTER = 1
 
+SHORTEST_PAUSE_SECONDS = 0.001
+"""What an event loop can sleep; pings that have less time go out at once."""
+
 
 @dataclass(slots=True)
 class _Tally:
@@ -42,6 +45,8 @@ class _Tally:
 async def ping(namespace: Namespace, address: str, *, count: int, within_seconds: float) -> Ping:
     """Send `count` echo requests, spread over half of the time, and collect the replies.
 
+    With less than a millisecond for each they are sent together.
+
     Returns once every reply is there, or when the time is over.
 
     Raises:
@@ -64,7 +69,7 @@ async def ping(namespace: Namespace, address: str, *, count: int, within_seconds
                 except OSError:  # EPERM of a cut, or no route to the host
                     tally.refused += 1
                     del tally.sent[sequence]
-                if sequence + 1 < count:
+                if sequence + 1 < count and pause >= SHORTEST_PAUSE_SECONDS:
                     await asyncio.sleep(pause)
             if tally.sent:
                 await asyncio.wait([receiving], timeout=max(0.0, ends - loop.time()))

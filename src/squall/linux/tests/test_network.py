@@ -351,3 +351,9 @@ async def test_the_router_of_the_default_route_is_told_ipv4_first(cables, networ
     assert await network.gateway(cables.target) is None
     cables.run(cables.target, "ip", "route", "add", "default", "via", FAR[6])
     assert await network.gateway(cables.target) == FAR[6]
+
+
+async def test_five_pings_fit_into_three_milliseconds(cables, network):
+    await network.ping(cables.target, FAR[4], count=1, within_seconds=1)  # knows its neighbour
+    pinged = await network.ping(cables.target, FAR[4], count=5, within_seconds=0.003)
+    assert pinged.received == 5
