@@ -3,10 +3,11 @@
 import asyncio
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -115,6 +116,33 @@ def addresses(target: Target) -> frozenset[str]:
         if line.split()[:3] == ["/32", "host", "LOCAL"]
     }
     return frozenset(local | {str(IPv6Address(int(digits, 16))) for digits in six})
+
+
+def gateway(target: Target, device: str = "") -> str | None:
+    """Tell the router of the default route, IPv4 first; None where there is none.
+
+    Args:
+        target: whose.
+        device: only a route that leaves by it counts; empty means any.
+
+    Raises:
+        TargetGone: its process has ended.
+    """
+    net = Path(f"/proc/{target.pid}/net")
+    try:
+        for line in (net / "route").read_text().splitlines()[1:]:
+            by, destination, router, _, _, _, _, mask, *_ = line.split()
+            if destination == mask == "00000000" and router != mask and device in {"", by}:
+                return str(IPv4Address(int(router, 16).to_bytes(4, sys.byteorder)))
+        for line in _lines(net / "ipv6_route"):
+            destination, length, _, _, router, *_, by = line.split()
+            fits = by != "lo" and device in {"", by}
+            if length == "00" and int(router, 16) and not int(destination, 16) and fits:
+                address = IPv6Address(int(router, 16))
+                return None if address.is_link_local else str(address)
+    except (FileNotFoundError, ProcessLookupError):
+        raise TargetGone(f"{target.id}: process {target.pid} has ended") from None
+    return None
 
 
 def _lines(path: Path) -> list[str]:

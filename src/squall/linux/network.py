@@ -93,6 +93,10 @@ class LinuxNetwork:
         """List the target's own addresses."""
         return namespaces.addresses(target)
 
+    async def gateway(self, target: Target, device: str = "") -> str | None:
+        """Tell the router of the default route."""
+        return namespaces.gateway(target, device)
+
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a name up with the target's own hosts file and name servers."""
         return await resolver.resolve(target, namespaces.of(target), name)

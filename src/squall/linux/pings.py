@@ -17,6 +17,9 @@ _ICMP_FILTER = 1
 """Socket option of raw(7): a mask of the types that are not wanted."""
 _ICMP6_FILTER = 1
 
+SHORTEST_PAUSE_SECONDS = 0.001
+"""What an event loop can sleep; pings that have less time go out at once."""
+
 
 @dataclass(slots=True)
 class _Tally:
@@ -43,6 +46,8 @@ class _Tally:
 async def ping(namespace: Namespace, address: str, *, count: int, within_seconds: float) -> Ping:
     """Send `count` echo requests, spread over half of the time, and collect the replies.
 
+    With less than a millisecond for each they are sent together.
+
     Returns once every reply is there, or when the time is over.
 
     Raises:
@@ -68,7 +73,7 @@ async def ping(namespace: Namespace, address: str, *, count: int, within_seconds
                 except OSError:  # no route to the host: that says nothing about any fault
                     tally.unsendable += 1
                     del tally.sent[sequence]
-                if sequence + 1 < count:
+                if sequence + 1 < count and pause >= SHORTEST_PAUSE_SECONDS:
                     await asyncio.sleep(pause)
             if tally.sent:
                 await asyncio.wait([receiving], timeout=max(0.0, ends - loop.time()))

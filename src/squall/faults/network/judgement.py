@@ -165,7 +165,9 @@ def _speed(speed: int, impairment: Impairment, values: Mapping[str, float]) -> F
     name = "rate" if impairment.rate else "bandwidth"
     asked = f"{name} {speed / 1e6:g} MB/s"
     window_s = values.get("window_s", 0.0)
-    if not window_s or not values.get("bytes"):
+    if not window_s or "bytes" not in values:
+        return Finding(Verdict.INCONCLUSIVE, asked, "no bytes are counted here")
+    if not values["bytes"]:
         return Finding(Verdict.INCONCLUSIVE, asked, _silence(values))
     burst = 0 if impairment.rate else impairment.bandwidth_buffer
     measured = values["bytes"] / window_s

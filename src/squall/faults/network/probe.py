@@ -26,6 +26,10 @@ FEW_PINGS, MANY_PINGS = 5, 60
 
 LONGEST_PINGS_SECONDS = 5.0
 
+BEFORE_PINGS_SECONDS = 0.003
+"""For all pings before a fault, which must not wait for them; a path that takes longer stays
+unknown."""
+
 
 class NetworkProbe:
     """Measures inside the target."""
@@ -48,8 +52,8 @@ class NetworkProbe:
         window = self._clock.boottime() - began
         counted = _counted(first, last, window)
         enough = counted["packets"] >= ENOUGH and _needed(live.fault) <= counted.keys()
-        address = reachable(live.fault, await self._network.addresses(target))
-        if enough or address is None:
+        address = None if enough else await self._reachable(target, live.fault)
+        if address is None:
             return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
         pinged = await self._ping(target, live.fault, address)
         last = (await self._network.counters(target)).get(live.source, Counters())
@@ -62,20 +66,31 @@ class NetworkProbe:
 
     async def _before(self, target: Target, fault: NetworkFault) -> Sample:
         """The fault is not in force: how the path is without it."""
-        address = reachable(fault, await self._network.addresses(target))
-        pinged = await self._ping(target, fault, address, FEW_PINGS) if address else {}
+        address = await self._reachable(target, fault)
+        pinged: Mapping[str, float] = {}
+        if address:
+            within = BEFORE_PINGS_SECONDS
+            pings = await self._network.ping(
+                target, address, count=FEW_PINGS, within_seconds=within
+            )
+            pinged = _pinged(pings, 0.0)
         return Sample(Way.ACTIVE, {"in_force": 0.0, **pinged})
 
-    async def _ping(
-        self, target: Target, fault: NetworkFault, address: str, count: int = 0
-    ) -> Mapping[str, float]:
+    async def _reachable(self, target: Target, fault: NetworkFault) -> str | None:
+        """Find an address to ping: one at the other end, or, where all is hit, the next router."""
+        device = everywhere(fault)
+        if device is None:
+            return reachable(fault, await self._network.addresses(target))
+        return await self._network.gateway(target, device)
+
+    async def _ping(self, target: Target, fault: NetworkFault, address: str) -> Mapping[str, float]:
         impairment = fault.shape.impairment if fault.shape else Impairment()
         delay_s = (impairment.delay_us + impairment.jitter_us) / 1e6
         chance = left_to_chance(fault)
         pinged = await self._network.ping(
             target,
             address,
-            count=count or (MANY_PINGS if chance else FEW_PINGS),
+            count=MANY_PINGS if chance else FEW_PINGS,
             # Both ends may delay, and replies that never come are waited for in vain.
             within_seconds=min(2 * delay_s + (1.0 if chance else 0.5), LONGEST_PINGS_SECONDS),
         )
@@ -98,6 +113,12 @@ def reachable(fault: NetworkFault, own: Collection[str] = ()) -> str | None:
         if not endpoint.port and length == ("128" if ":" in address else "32"):
             return address
     return None
+
+
+def everywhere(fault: NetworkFault) -> str | None:
+    """Name the device on which the fault hits everything, empty for any; None if it does not."""
+    parts = (*fault.cuts, *((fault.shape,) if fault.shape else ()))
+    return next((part.device for part in parts if part.peers is None), None)
 
 
 def left_to_chance(fault: NetworkFault) -> bool:

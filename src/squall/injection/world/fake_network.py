@@ -29,6 +29,8 @@ class FakeNetwork(Fake):
         """Addresses by host name."""
         self.own: dict[str, list[str]] = {}
         """Addresses by target id."""
+        self.router: str | None = None
+        """Router of the default route of every target."""
         self.others: dict[str, str] = {}
         """Rules of somebody else, by target id; nothing here ever touches them."""
         self.gone: set[str] = set()
@@ -37,6 +39,8 @@ class FakeNetwork(Fake):
         """Round trip of a ping that nothing delays."""
         self.pings = 0
         """Echo requests sent so far."""
+        self.longest_ping_seconds = 0.0
+        """The longest that anybody was ready to wait for replies."""
 
     async def state(self, target: Target) -> NetworkState:
         """Read what is in force."""
@@ -72,6 +76,7 @@ class FakeNetwork(Fake):
         """
         self._check(target)
         self.pings += count
+        self.longest_ping_seconds = max(self.longest_ping_seconds, within_seconds)
         state = self.states.get(target.id, NetworkState())
         cuts = [cut for cut in state.cuts if _covers(cut.peers, address)]
         if any(cut.way == "out" for cut in cuts):
@@ -88,6 +93,11 @@ class FakeNetwork(Fake):
         """Look into `own`."""
         self._check(target)
         return frozenset(self.own.get(target.id, ()))
+
+    async def gateway(self, target: Target, device: str = "") -> str | None:
+        """Tell what was set."""
+        self._check(target)
+        return self.router
 
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look into `names`."""

@@ -25,6 +25,8 @@ class FakeStressors(Fake):
         """Share of the time that each stressor waits for a processor."""
         self.grip = 1.0
         """How much of what it shall each stressor takes."""
+        self.own_bytes = 0
+        """What each stressor needs itself, whatever it is there for."""
         self.cpu_limit, self.memory_limit = 2.0, 1_000_000_000
         """Of every target: CPUs, bytes."""
         self.idle_cpus, self.idle_bytes = 0.1, 50_000_000
@@ -100,9 +102,9 @@ class FakeStressors(Fake):
 
     def _bytes(self, stressor: Stressor) -> int:
         if "--vm" not in stressor.arguments:
-            return 0
+            return self.own_bytes
         held = FREE_BYTES if stressor.memory_bytes is None else stressor.memory_bytes
-        return int(self.grip * held)
+        return self.own_bytes + int(self.grip * held)
 
     def _check(self, target: Target) -> None:
         if target.id in self.gone:

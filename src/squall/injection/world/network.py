@@ -172,5 +172,11 @@ class Network(Protocol):
     async def addresses(self, target: Target) -> frozenset[str]:
         """List the target's own addresses: what it sends there never leaves it."""
 
+    async def gateway(self, target: Target, device: str = "") -> str | None:
+        """Tell the router of its default route, IPv4 first; None where there is none.
+
+        `device`: only a route that leaves by it counts; empty means any.
+        """
+
     async def resolve(self, target: Target, name: str) -> Sequence[str]:
         """Look a host name up as the target would; every IPv4 and IPv6 address, or none."""

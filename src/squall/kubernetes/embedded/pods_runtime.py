@@ -48,9 +48,7 @@ class PodRuntime:
         """Start a command in a running container."""
         if "running" not in _status(pod, container).get("state", {}):
             raise _refused(pod, container, "container not found (it does not run)")
-        if is_held_down(
-            pod
-        ):  # a command would join the frozen cgroup, and its client wait unknowing
+        if is_held_down(pod):  # it would join the frozen cgroup, and its client wait
             message = "a PodChaos holds the Pod down: every process in it stands still"
             raise _refused(pod, container, message)
         _, id_ = _id(pod, container)

@@ -370,3 +370,18 @@ async def test_a_holder_that_hangs_is_killed_where_it_must_let_go(cables, networ
     os.kill(hold.process.pid, signal.SIGSTOP)
     await network.apply(cables.target, NOTHING)
     assert await median_ms(network, cables.target, FAR[4]) == Near(0)
+
+
+async def test_the_router_of_the_default_route_is_told_ipv4_first(cables, network):
+    assert await network.gateway(cables.target) == FAR[4]
+    assert await network.gateway(cables.target, "lo") is None
+    cables.run(cables.target, "ip", "route", "delete", "default")
+    assert await network.gateway(cables.target) is None
+    cables.run(cables.target, "ip", "route", "add", "default", "via", FAR[6])
+    assert await network.gateway(cables.target) == FAR[6]
+
+
+async def test_five_pings_fit_into_three_milliseconds(cables, network):
+    await network.ping(cables.target, FAR[4], count=1, within_seconds=1)  # knows its neighbour
+    pinged = await network.ping(cables.target, FAR[4], count=5, within_seconds=0.003)
+    assert pinged.received == 5

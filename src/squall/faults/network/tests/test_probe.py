@@ -13,6 +13,8 @@ from squall.injection.world.fake_network import FakeNetwork
 from squall.injection.world.network import Counters
 
 FAR = ["10.0.0.7"]
+BEFORE_SECONDS = 0.005
+"""What an agent grants a probe before a fault."""
 
 
 async def sample(probe, clock, wanted):
@@ -23,9 +25,10 @@ async def sample(probe, clock, wanted):
     return await task
 
 
-async def judged(fault, *, sabotage=None, traffic=None):
+async def judged(fault, *, sabotage=None, traffic=None, router=None):
     """What the probe makes of a fault: before it, then during it, on an idle target or not."""
     network, clock = FakeNetwork(), FakeClock()
+    network.router = router
     here = world(network, clock)
     probe, wanted = NetworkProbe(here), live(fault)
     before = await sample(probe, clock, wanted)
@@ -59,6 +62,20 @@ async def test_an_idle_target_without_an_address_to_ping_confirms_nothing(fault)
     judgement = probe.judge(fault, None, await sample(probe, clock, live(fault)))
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "no traffic" in judgement.measured
+
+
+@pytest.mark.parametrize("fault", [delay(), partition(), partition(way="in")])
+async def test_where_everything_is_hit_the_next_router_is_pinged(fault):
+    judgement = await judged(fault, router="10.0.0.1")
+    assert judgement.verdict is Verdict.CONFIRMED
+    assert "active" in judgement.measured
+
+
+async def test_how_the_path_was_before_is_known_before_a_fault_may_wait_no_longer():
+    network, clock = FakeNetwork(), FakeClock()
+    before = await sample(NetworkProbe(world(network, clock)), clock, live(delay(FAR)))
+    assert before.values["pings_received"] == before.values["pings_sent"]
+    assert network.longest_ping_seconds < BEFORE_SECONDS
 
 
 @pytest.mark.parametrize("fault", [delay(FAR), partition(FAR), delay(), partition()])

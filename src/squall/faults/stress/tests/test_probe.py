@@ -70,6 +70,14 @@ async def test_memory_that_is_held_is_confirmed(world):
     assert judgement.measured == "memory 300 MB, 350 MB in the container"
 
 
+async def test_what_the_load_itself_takes_is_not_counted_as_memory_held(world):
+    world.stressors.own_bytes = 20_000_000
+    both = HALF.model_copy(update={"memory": MEMORY.memory})
+    judgement = await judged(world, both)
+    assert judgement.verdict is Verdict.CONFIRMED
+    assert "memory 320 MB" in judgement.measured
+
+
 async def test_too_little_memory_is_a_mismatch(world):
     world.stressors.grip = 0.5
     assert (await judged(world, MEMORY)).verdict is Verdict.MISMATCH
