@@ -35,12 +35,14 @@ def test_a_table_is_owned_and_replaced_as_one_transaction():
     assert text.index("delete table inet squall_network") < text.index("chain output")
 
 
+PORTED = "meta l4proto { tcp, udp, sctp } th dport 443"
+
+
 def test_each_family_and_port_has_a_rule_with_the_name_of_its_fault():
     rules = [line.strip() for line in nftables.script((CUT,)).splitlines() if "counter" in line]
     assert rules == [
         'oifname "eth0" ip daddr { 10.0.0.7/32 } counter drop comment "a/."',
-        'oifname "eth0" ip6 daddr { fd00::7/128 } '
-        + 'meta l4proto { tcp, udp, sctp } th dport 443 counter drop comment "a/."',
+        f'oifname "eth0" ip6 daddr {{ fd00::7/128 }} {PORTED} counter drop comment "a/."',
     ]
 
 
