@@ -196,9 +196,12 @@ class PacketsProcess:
         Raises:
             TryAgain: it cannot be killed just now.
         """
-        with suppress(TryAgain):
+        try:
             await self._connection.ask("quit")
-        if not await self._ends():
+            ended = await self._ends()
+        except TryAgain:
+            ended = self.gone.is_set()
+        if not ended:
             # It hangs, and holds what must go; the kernel takes that back from the dead.
             send(self.pid, self._started, signal.SIGKILL)
             if not await self._ends():

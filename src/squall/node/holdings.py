@@ -1,6 +1,7 @@
 """The NodeFaults that an agent holds, and what it decides about each."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,9 +10,13 @@ from pydantic import ValidationError
 from squall.api.cluster import Object
 from squall.api.node_fault import NodeFaultSpec
 from squall.clock import Clock
+from squall.errors import TryAgain
 from squall.node.journal import Journal, Noted
 from squall.node.leases import Held, Situation, Standing, next_moment, stands, with_deadline
 from squall.telemetry import logger
+
+UNWRITTEN_SECONDS = 1.0
+"""After a journal that could not be written, when to try again."""
 
 
 class Judged(NamedTuple):
@@ -29,6 +34,7 @@ class Holdings:
     def __init__(self, journal: Journal, clock: Clock) -> None:
         self._journal, self._clock = journal, clock
         self._held: dict[str, Held] = {}
+        self._again_at = float("inf")
         for noted in journal.faults():
             self._take(noted, ran=True)
 
@@ -46,7 +52,8 @@ class Holdings:
     def forget(self, uid: str) -> None:
         """Let go of a NodeFault that is gone from the API."""
         self._held.pop(uid, None)
-        self._journal.drop(uid)
+        with suppress(TryAgain):  # `keep_only` of the next agent forgets it again
+            self._journal.drop(uid)
 
     def keep_only(self, uids: set[str]) -> Sequence[str]:
         """Forget what the API does not list any more; returns what was forgotten."""
@@ -62,7 +69,8 @@ class Holdings:
             situation: what decides over all of them.
             ready: has the API been listed? Until then nothing begins.
         """
-        judged, news = [], []
+        judged: list[Judged] = []
+        news: dict[str, Held] = {}
         for uid, held in self._held.items():
             now = held
             standing, why = stands(held, situation)
@@ -72,17 +80,31 @@ class Holdings:
             elif standing is Standing.RUNS and ready and not held.ran:
                 now = replace(held, ran=True)
             if now is not held:
-                self._held[uid] = now
-                news.append(now.noted)
+                news[uid] = now
             judged.append(Judged(now, standing, why))
-        if news:
-            self._journal.note(news)
+        self._again_at = float("inf")
+        try:
+            if news:
+                self._journal.note(held.noted for held in news.values())
+        except TryAgain as unwritten:
+            logger(__name__).error("%s", unwritten)
+            self._again_at = situation.now + UNWRITTEN_SECONDS
+            return [self._unwritten(each, news, str(unwritten)) for each in judged]
+        self._held.update(news)
+        return judged
+
+    def _unwritten(self, judged: Judged, news: Mapping[str, Held], why: str) -> Judged:
+        """Let nothing begin that is not on disk; what is taken back waits for no disk."""
+        uid = judged.held.uid
+        if judged.standing is Standing.RUNS and uid in news:
+            return Judged(self._held[uid], Standing.WAITS, why)
+        self._held[uid] = judged.held
         return judged
 
     def next_moment(self, situation: Situation) -> float:
         """Give the moment, in boot time, at which `judge` may decide differently by itself."""
         moments = (next_moment(held, situation) for held in self._held.values())
-        return min(moments, default=float("inf"))
+        return min((self._again_at, *moments))
 
     def _take(self, noted: Noted, *, ran: bool) -> Held | None:
         try:

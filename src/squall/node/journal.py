@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS strike (
     fault TEXT, mark TEXT, finished INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (fault, mark));
 """
+_BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+"""What is no journal; whatever else is wrong, as with a full disk, may pass."""
 _LANE = "kind = ? AND target = ? AND pod_uid = ? AND container = ?"
 
 
@@ -87,13 +89,17 @@ class Journal:
         path: file of the database; its folder is made.
         boot_id: which boot this is (/proc/sys/kernel/random/boot_id).
 
+    Whatever writes raises TryAgain while nothing can be written, as on a disk that is full.
+
     Raises:
-        TryAgain: another process holds it.
+        TryAgain: another process holds it, or it cannot be opened now.
     """
 
     def __init__(self, path: Path, boot_id: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self.lost: Path | None = None
+        """Where the file that could not be read is now: what it named, nobody knows any more."""
         with ExitStack() as unwind:
             self._lock = unwind.enter_context(path.with_suffix(".lock").open("w"))
             try:
@@ -178,9 +184,10 @@ class Journal:
 
     def strike(self, fault: str, mark: str) -> bool:
         """Mark a strike as begun; False when it was begun before, whatever came of it."""
-        written = self._db.execute(
-            "INSERT OR IGNORE INTO strike (fault, mark) VALUES (?, ?)", (fault, mark)
-        )
+        with _written():
+            written = self._db.execute(
+                "INSERT OR IGNORE INTO strike (fault, mark) VALUES (?, ?)", (fault, mark)
+            )
         return written.rowcount == 1
 
     def begun(self, fault: str, mark: str) -> bool:
@@ -190,10 +197,11 @@ class Journal:
 
     def struck(self, fault: str, mark: str, outcome: str = "") -> None:
         """Mark a strike as finished; `outcome` says why it did nothing, if so."""
-        self._db.execute(
-            "UPDATE strike SET finished = 1, outcome = ? WHERE fault = ? AND mark = ?",
-            (outcome, fault, mark),
-        )
+        with _written():
+            self._db.execute(
+                "UPDATE strike SET finished = 1, outcome = ? WHERE fault = ? AND mark = ?",
+                (outcome, fault, mark),
+            )
 
     def outcome(self, fault: str, mark: str) -> str | None:
         """Read what came of a strike; None: it was begun and never finished, or never begun."""
@@ -206,9 +214,12 @@ class Journal:
         try:
             return self._opened()
         except sqlite3.DatabaseError as broken:
+            if broken.sqlite_errorcode not in _BROKEN:
+                raise TryAgain(f"{self._path} cannot be opened: {broken}") from broken
             aside = self._path.with_suffix(".broken")
             logger(__name__).error("%s is no journal (%s), now %s", self._path, broken, aside)
             self._path.replace(aside)
+            self.lost = aside
             for rest in ("-wal", "-shm"):
                 self._path.with_name(self._path.name + rest).unlink(missing_ok=True)
             return self._opened()
@@ -239,13 +250,15 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with _written():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk may have ended it already
+                    self._db.execute("ROLLBACK")
+                raise
 
 
 class Notes:
@@ -258,9 +271,10 @@ class Notes:
         """Store `value` under `key` unless something is there; return what is there."""
         kept = self.recall(key)
         if kept is None:
-            self._db.execute(
-                "INSERT INTO memory VALUES (?, ?, ?, ?, ?, ?)", (*self._key, key, value)
-            )
+            with _written():
+                self._db.execute(
+                    "INSERT INTO memory VALUES (?, ?, ?, ?, ?, ?)", (*self._key, key, value)
+                )
             return value
         return kept
 
@@ -271,6 +285,14 @@ class Notes:
             (*self._key, key),
         ).fetchone()
         return None if row is None else bytes(row[0])
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as failed:
+        raise TryAgain(f"the journal cannot be written: {failed}; see to its disk") from failed
 
 
 def _moment(text: str | None) -> datetime | None:

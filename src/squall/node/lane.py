@@ -143,8 +143,7 @@ class Lane:
             self._reports.ended(assignment, reason)
         self._reports.left(self.key.kind, self.key.target, {a.source for a in self._applied})
         if not wanted and self._touched:
-            self._journal.restored(self.key)
-            self._touched = None
+            self._forget()
             await self._look_afterwards([assignment for assignment, _ in ended])
 
     async def _reach(self, wanted: tuple[Assignment, ...]) -> Target:
@@ -194,9 +193,24 @@ class Lane:
             tuple(assignment.source for assignment in wanted),
         )  # fmt: skip
         if intent != self._touched:
-            self._journal.intend([intent])
-            self._touched = intent
+            self._intend(intent)
         await self._call(target, wanted)
+
+    def _intend(self, intent: Touched) -> None:
+        """Write down what is about to be; taking back alone waits for no disk."""
+        try:
+            self._journal.intend([intent])
+        except TryAgain:
+            known = self._touched.sources if self._touched else ()
+            if not known or not set(intent.sources) <= set(known):
+                raise
+        self._touched = intent
+
+    def _forget(self) -> None:
+        """Nothing of ours is there any more; to take it back once more would do no harm."""
+        with suppress(TryAgain):
+            self._journal.restored(self.key)
+        self._touched = None
 
     async def _call(self, target: Target, wanted: Sequence[Assignment]) -> None:
         injector = self._rooms.injector(self.key.kind)
@@ -215,8 +229,8 @@ class Lane:
         if self._touched:
             with suppress(TargetGone, Unsupported):
                 await self._call(last_known(self._touched), ())
-            self._journal.restored(self.key)
-        self._touched, self._target, self._applied = None, None, ()
+            self._forget()
+        self._target, self._applied = None, ()
         for assignment in wanted:
             self._reports.gone(assignment, message)
             self._refused.append(assignment)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from squall.clock import Clock
@@ -90,7 +91,8 @@ async def _restore(
     # The network of a pod outlives its containers: whether it is gone too, only an agent that
     # sees the pod can tell.
     if outcome == "restored" or (outcome == "gone" and key.container):
-        journal.restored(key)
+        with suppress(TryAgain):  # to take it back once more would do no harm
+            journal.restored(key)
     return outcome
 
 

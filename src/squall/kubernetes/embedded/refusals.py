@@ -150,6 +150,11 @@ def too_large(found_bytes: int, most_bytes: int) -> ApiError:
     )
 
 
+def cannot_be_stored(why: str) -> ApiError:
+    """Nothing can be written now."""
+    return internal(f"the store cannot be written: {why}; see to its disk")
+
+
 def internal(what: str) -> ApiError:
     """500: our mistake."""
     return ApiError(500, "InternalError", f"Internal error occurred: {what}")

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from squall.api.cluster import Change, Object
-from squall.kubernetes.embedded.refusals import too_large
+from squall.kubernetes.embedded.refusals import cannot_be_stored, too_large
 
 KEPT_CHANGES = 4096
 """How many changes a watch may lie behind before it gets 410."""
@@ -111,19 +111,24 @@ class Store:
         """Store all writes of the block, or none: on an exception, or when not `keep`.
 
         A transaction inside another belongs to the outer one.
+
+        Raises:
+            ApiError: 500, nothing can be written now, as on a disk that is full.
         """
         if self._depth:
             yield
             return
         version, self._depth = self._version, 1
-        self._database.execute("BEGIN IMMEDIATE")
         try:
+            self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT" if keep else "ROLLBACK")
-        except BaseException:
+        except BaseException as failure:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             keep = False
+            if isinstance(failure, sqlite3.OperationalError):
+                raise cannot_be_stored(str(failure)) from failure
             raise
         finally:
             self._depth = 0

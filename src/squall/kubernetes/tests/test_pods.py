@@ -4,7 +4,7 @@ import pytest
 
 from squall.api.cluster import POD
 from squall.api.fake_cluster import FakeCluster
-from squall.errors import TargetGone
+from squall.errors import TargetGone, TryAgain
 from squall.injection.world.target import Target
 from squall.kubernetes.embedded.pods_status import is_held_down
 from squall.kubernetes.pods import ClusterPods
@@ -58,3 +58,16 @@ async def test_a_missing_pod_is_gone(cluster):
         await pods.hold_down(target, down=True)
     with pytest.raises(TargetGone):
         await pods.delete(target, grace_seconds=0)
+
+
+async def test_while_the_api_is_away_is_a_matter_of_trying_again(cluster):
+    target, pods = await stored(cluster), ClusterPods(cluster)
+    cluster.down = True
+    for ask in (
+        pods.delete(target, grace_seconds=0),
+        pods.exists(target),
+        pods.ready(target),
+        pods.hold_down(target, down=False),
+    ):
+        with pytest.raises(TryAgain):
+            await ask

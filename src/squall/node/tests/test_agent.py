@@ -336,6 +336,7 @@ async def test_a_striker_that_finds_nothing_to_strike_says_so(bench):
     assert bench.record()["message"] == "default/web is gone"
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(("color", "visits"), [("red", 1), ("chameleon", 4)])
 async def test_what_hangs_on_the_world_outside_is_converged_again(bench, color, visits):
     await bench.start()
@@ -346,3 +347,36 @@ async def test_what_hangs_on_the_world_outside_is_converged_again(bench, color, 
     assert bench.walls.visits["default/web"] == visits
     await bench.change(desiredPhase="Stop")
     assert bench.colors() == []
+=======
+@pytest.mark.parametrize("how", ["stopped", "halted", "silent", "deleted"])
+async def test_a_full_disk_keeps_nobody_from_restoring(bench, how):
+    await bench.start()
+    await bench.fault("f1", "red")
+    await bench.fault("f2", "blue")
+    bench.journal._db.execute("PRAGMA query_only = ON")
+    if how == "stopped":
+        await bench.change("f1", desiredPhase="Stop")
+        assert bench.colors() == ["blue"]
+        await bench.change("f2", desiredPhase="Stop")
+    elif how == "halted":
+        await bench.halt()
+    elif how == "silent":
+        await bench.pass_seconds(61, renewing=False)
+    else:
+        await bench.delete("f2")
+        await bench.delete("f1")
+    assert bench.colors() == []
+    assert not bench.dead
+
+
+async def test_on_a_full_disk_nothing_begins_until_there_is_room(bench):
+    await bench.start()
+    bench.journal._db.execute("PRAGMA query_only = ON")
+    await bench.fault()
+    assert bench.colors() == []
+    assert "cannot be written" in bench.record()["message"]
+    bench.journal._db.execute("PRAGMA query_only = OFF")
+    await bench.pass_seconds(2)
+    assert bench.colors() == ["red"]
+    assert bench.record()["phase"] == "Injected"
+>>>>>>> main

@@ -29,6 +29,11 @@ def journal(path):
     journal.close()
 
 
+def full(journal, is_full=True):
+    """Let every write fail, as on a disk that is full."""
+    journal._db.execute(f"PRAGMA query_only = {is_full}")
+
+
 def reopened(journal, path, boot_id="boot"):
     journal.close()
     return Journal(path, boot_id)
@@ -133,5 +138,32 @@ def test_a_file_that_is_no_journal_is_moved_aside(path):
     path.write_bytes(b"something else " * 500)
     journal = Journal(path, "boot")
     assert journal.touched() == []
-    assert path.with_suffix(".broken").read_bytes().startswith(b"something else")
+    assert journal.lost == path.with_suffix(".broken")
+    assert journal.lost.read_bytes().startswith(b"something else")
     journal.close()
+
+
+def test_a_file_that_cannot_be_opened_now_is_left_where_it_is(path):
+    path.mkdir(parents=True)
+    with pytest.raises(TryAgain, match="cannot be opened"):
+        Journal(path, "boot")
+    assert path.is_dir()
+
+
+def test_a_full_disk_is_a_matter_of_trying_again(journal):
+    full(journal)
+    for write in (
+        lambda: journal.note([NOTED]),
+        lambda: journal.intend([TOUCHED]),
+        lambda: journal.restored(KEY),
+        lambda: journal.drop("u"),
+        lambda: journal.strike("f", "m"),
+        lambda: journal.struck("f", "m"),
+        lambda: journal.memory(KEY).keep("k", b"v"),
+    ):
+        with pytest.raises(TryAgain, match="cannot be written"):
+            write()
+    full(journal, False)
+    journal.intend([TOUCHED])
+    assert journal.touched() == [TOUCHED]
+    assert journal.strike("f", "m"), "one that could not be marked has not begun"

@@ -134,3 +134,14 @@ def test_an_object_larger_than_etcd_takes_is_refused(store):
         write(store, annotations={"a": "x" * 1_500_000})
     assert refused.value.code == 413
     assert store.get(PLACE) is None
+
+
+def test_a_full_disk_is_said_and_passes(store):
+    store._database.execute("PRAGMA query_only = ON")
+    with pytest.raises(ApiError, match="cannot be written") as refused:
+        write(store)
+    assert refused.value.code == 500
+    assert store.get(PLACE) is None
+    store._database.execute("PRAGMA query_only = OFF")
+    write(store)
+    assert store.get(PLACE) is not None
