@@ -336,7 +336,6 @@ async def test_a_striker_that_finds_nothing_to_strike_says_so(bench):
     assert bench.record()["message"] == "default/web is gone"
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(("color", "visits"), [("red", 1), ("chameleon", 4)])
 async def test_what_hangs_on_the_world_outside_is_converged_again(bench, color, visits):
     await bench.start()
@@ -347,7 +346,8 @@ async def test_what_hangs_on_the_world_outside_is_converged_again(bench, color, 
     assert bench.walls.visits["default/web"] == visits
     await bench.change(desiredPhase="Stop")
     assert bench.colors() == []
-=======
+
+
 @pytest.mark.parametrize("how", ["stopped", "halted", "silent", "deleted"])
 async def test_a_full_disk_keeps_nobody_from_restoring(bench, how):
     await bench.start()
@@ -379,4 +379,3 @@ async def test_on_a_full_disk_nothing_begins_until_there_is_room(bench):
     await bench.pass_seconds(2)
     assert bench.colors() == ["red"]
     assert bench.record()["phase"] == "Injected"
->>>>>>> main
