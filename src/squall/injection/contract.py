@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from squall.injection.world.target import Target
 
@@ -57,6 +57,14 @@ class Injector(Protocol[F]):
             Unsupported: this host can never do it; reported, not retried.
             TryAgain: not now; the agent calls again with backoff.
         """
+
+
+@runtime_checkable
+class Renewing(Protocol[F]):
+    """An injector whose faults hang on what may change outside, such as host names."""
+
+    def again_after(self, live: "Sequence[Live[F]]") -> float | None:
+        """Seconds after which to converge again though nothing was asked; None: no need."""
 
 
 class Striker(Protocol[F]):

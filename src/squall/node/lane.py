@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from squall.clock import Clock
 from squall.errors import InvalidFault, TargetGone, TryAgain, Unsupported
-from squall.injection.contract import Live
+from squall.injection.contract import Live, Renewing
 from squall.injection.world.target import Target
 from squall.node.assignments import Assignment, Wanted
 from squall.node.journal import Journal, LaneKey, Touched
@@ -42,7 +42,7 @@ class Lane:
     ) -> None:
         self.key, self.woken = key, asyncio.Event()
         self._rooms, self._targets, self._journal = rooms, targets, journal
-        self._reports, self._touched = reports, touched
+        self._reports, self._clock, self._touched = reports, clock, touched
         self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
         self._strikes = Strikes(rooms, journal, reports)
         self._wanted = Wanted()
@@ -50,6 +50,7 @@ class Lane:
         self._applied: tuple[Assignment, ...] = ()
         self._target: Target | None = None
         self._dirty = touched is not None
+        self._renew_at: float | None = None
         self._failures = 0
         self._given_up = False
 
@@ -91,13 +92,14 @@ class Lane:
             await self._strike(strike)
             with suppress(ValueError):  # what is wanted may have changed meanwhile
                 self._wanted.strikes.remove(strike)
-        if self._dirty:
+        if self._dirty or self._renew_in() == 0:
             await self._converge()
         elif self._target is None:
             self._proofs.clear()
         else:
             await self._measure(self._target)
-        return 0.0 if self._dirty else self._proofs.due_in()
+        due = [moment for moment in (self._proofs.due_in(), self._renew_in()) if moment is not None]
+        return 0.0 if self._dirty else min(due, default=None)
 
     def failed(self, message: str) -> float:
         """Report a turn that failed; returns seconds until the next."""
@@ -109,13 +111,19 @@ class Lane:
         self._failures += 1
         return BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS)) - 1]
 
+    def _renew_in(self) -> float | None:
+        """Seconds until what the faults hang on is looked at again; None: they hang on nothing."""
+        if self._renew_at is None:
+            return None
+        return max(0.0, self._renew_at - self._clock.boottime())
+
     def _open(self) -> tuple[Assignment, ...]:
         """What is wanted and not refused, oldest first."""
         return tuple(a for a in self._wanted.live if a not in self._refused)
 
     async def _converge(self) -> None:
         wanted, ended = self._open(), list(self._wanted.ended)
-        self._dirty = False
+        self._dirty, self._renew_at = False, None
         if not wanted and not ended and not self._touched:
             return
         try:
@@ -207,6 +215,8 @@ class Lane:
     async def _call(self, target: Target, wanted: Sequence[Assignment]) -> None:
         injector = self._rooms.injector(self.key.kind)
         live = [Live(assignment.source, assignment.fault) for assignment in wanted]
+        if isinstance(injector, Renewing) and (seconds := injector.again_after(live)) is not None:
+            self._renew_at = self._clock.boottime() + seconds
         try:
             async with asyncio.timeout(CONVERGE_SECONDS):
                 await injector.converge(target, live, self._journal.memory(self.key))

@@ -35,6 +35,8 @@ class Walls(Fake):
         self.busy: set[str] = set()
         """Targets that cannot be painted just now."""
         self.painting: Counter[str] = Counter()
+        self.visits: Counter[str] = Counter()
+        """How often each target was converged."""
         self.struck: list[str] = []
         self.strike_raises: BaseException | None = None
 
@@ -82,6 +84,7 @@ class PaintInjector:
         walls = self._walls
         assert walls.painting[target.id] == 0, "two painters at one wall"
         walls.painting[target.id] += 1
+        walls.visits[target.id] += 1
         try:
             if (stuck := walls.stuck.get(target.id)) and live:
                 await stuck.wait()
@@ -98,6 +101,9 @@ class PaintInjector:
             walls.paint(target, tuple((each.source, each.fault.color) for each in live))
         finally:
             walls.painting[target.id] -= 1
+
+    def again_after(self, live: Sequence[Live[PaintFault]]) -> float | None:
+        return 5.0 if any(each.fault.color == "chameleon" for each in live) else None
 
 
 class PaintStriker:

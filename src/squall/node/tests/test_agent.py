@@ -336,6 +336,18 @@ async def test_a_striker_that_finds_nothing_to_strike_says_so(bench):
     assert bench.record()["message"] == "default/web is gone"
 
 
+@pytest.mark.parametrize(("color", "visits"), [("red", 1), ("chameleon", 4)])
+async def test_what_hangs_on_the_world_outside_is_converged_again(bench, color, visits):
+    await bench.start()
+    await bench.fault(color=color)
+    for _ in range(16):
+        await bench.renew()
+        await bench.clock.advance(1)
+    assert bench.walls.visits["default/web"] == visits
+    await bench.change(desiredPhase="Stop")
+    assert bench.colors() == []
+
+
 @pytest.mark.parametrize("how", ["stopped", "halted", "silent", "deleted"])
 async def test_a_full_disk_keeps_nobody_from_restoring(bench, how):
     await bench.start()
