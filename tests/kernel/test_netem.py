@@ -23,10 +23,15 @@ def shape(version, source="a/.", **impairment):
     return Shape(source, (Peers(peer),), Impairment(**impairment))
 
 
-async def shaped(cables, network, *shapes):
-    """Put shapes in force, once the peer's link address is known."""
+@pytest.fixture(autouse=True)
+async def the_neighbour_is_known(cables, network):
+    """Until its link address is, the kernel keeps few packets for it."""
     for address in FAR.values():
-        assert (await network.ping(cables.target, address, count=1, within_seconds=2)).received
+        assert (await network.ping(cables.target, address, count=1, within_seconds=5)).received
+
+
+async def shaped(cables, network, *shapes):
+    """Put shapes in force, and only them."""
     await network.apply(cables.target, NetworkState(shapes=shapes))
     assert (await network.state(cables.target)).shapes == shapes
 

@@ -54,7 +54,7 @@ async def judged(world, container, one):
     probe, injector = load(KIND.probe)(world), load(KIND.injector)(world)
     before = await probe.sample(container.target, one)
     await injector.converge(container.target, [one], Notes())
-    for _ in range(5):
+    for _ in range(12):  # memory fills slowly where other work shares the processors
         judgement = probe.judge(one.fault, before, await probe.sample(container.target, one))
         if judgement.verdict is Verdict.CONFIRMED:
             break
