@@ -59,7 +59,7 @@ bench: setup ## figures against limits measured in the same run
 	for file in bench/[a-z]*.py; do echo "== $$file"; PYTHONPATH=. $(PY) $$file || exit 1; done
 
 ##@ things that are generated
-generate: setup ## CRDs and the reference of their fields, from the models
+generate: setup ## CRDs and the reference, from models and verbs
 	$(PY) -m testbed.generate
 
 lock: setup ## pin every dependency by hash

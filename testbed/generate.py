@@ -1,4 +1,4 @@
-"""Writes what is generated from the models: CRDs, and the reference pages of their fields.
+"""Writes what is generated: CRDs and pages of their fields, and the page of the command line.
 
     python -m testbed.generate [DIRECTORY]
 
@@ -8,12 +8,15 @@ Run by `make generate`; a test compares the result with what is checked in.
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import typer
 import yaml
 
 from squall.api.cluster import NODE_FAULT
 from squall.api.crd import definition
 from squall.api.served import Schema, ServedKind
+from squall.cli import program
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 
@@ -28,6 +31,7 @@ def generated() -> Iterator[tuple[str, str]]:
         yield f"deploy/crds/{resource.group}_{resource.plural}.yaml", _HEADER + crd
         if kind.resource != NODE_FAULT:  # users read NodeFaults, they never write one
             yield f"docs/reference/{resource.kind.lower()}.md", reference(kind)
+    yield "docs/reference/command-line.md", command_line()
 
 
 def reference(kind: ServedKind) -> str:
@@ -45,6 +49,46 @@ Fields in **bold** are required where the object they are in is given.
 |---|---|---|
 {rows}
 """
+
+
+def command_line() -> str:
+    """Write the page of the command line: every verb, its arguments and options."""
+    verbs: dict[str, Any] = typer.main.get_command(program()).commands  # type: ignore[attr-defined]
+    return _COMMAND_LINE + "".join(_verb(name, verb) for name, verb in verbs.items())
+
+
+_COMMAND_LINE = """# The command line
+
+`squall VERB --help` says the same. The exit status is 0 when it is done, 2 when the request is
+wrong, 3 when this host cannot do it, 75 when it is worth another try, 130 after Ctrl-C, and 1
+otherwise; `squall exec` ends with the status of its command.
+"""
+
+
+def _verb(name: str, verb: Any) -> str:  # noqa: ANN401  (the parser's own classes are private)
+    arguments = "".join(
+        f" {p.name.upper()}" if p.required else f" [{p.name.upper()}]"
+        for p in verb.params
+        if p.param_type_name == "argument"
+    )
+    rows = "".join(
+        f"| {_called(p)} | {p.help}{_default(p)} |\n" for p in verb.params if p.name != "help"
+    )
+    told = " ".join(verb.help.split("\n\n")[0].split())
+    more = "".join(f"\n{' '.join(part.split())}\n" for part in verb.help.split("\n\n")[1:])
+    return f"\n## squall {name}{arguments}\n\n{told}\n{more}\n| | |\n|---|---|\n{rows}"
+
+
+def _called(parameter: Any) -> str:  # noqa: ANN401  (as above)
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    return f"**{names}**" if parameter.required else names
+
+
+def _default(parameter: Any) -> str:  # noqa: ANN401  (as above)
+    default = parameter.default
+    return f" (`{default}` by default)" if default and not parameter.required else ""
 
 
 def _rows(schema: Schema, at: str, *, required: bool) -> Iterator[str]:

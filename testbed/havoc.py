@@ -11,7 +11,7 @@ class Victim(StrEnum):
 
     UP = "up"
     """API, controller and agent; a supervisor starts it again."""
-    HELPER = "helper"
+    HOLDER = "holder"
     """One process that holds faults in a target."""
 
 
@@ -64,7 +64,7 @@ def rounds(seed: int, names: list[str], *, each: int, blows: int) -> Iterator[Ro
                 Blow(
                     begins,
                     draw.uniform(0, LONGEST_SECONDS),
-                    Victim.UP if draw.random() < 0.6 else Victim.HELPER,  # noqa: PLR2004
+                    Victim.UP if draw.random() < 0.6 else Victim.HOLDER,  # noqa: PLR2004
                 )
                 for begins in order[:blows]
             ),

@@ -102,7 +102,7 @@ class Host:
                 if any(mark in command for mark in marks) or self._places.mark in cgroup:
                     yield int(entry.name), command.strip()
 
-    def helpers(self) -> list[int]:
+    def holders(self) -> list[int]:
         """List the processes that hold faults: packet schedulers and stressors."""
         holds = ("squall-node packets", "stress-ng")
         return sorted(pid for pid, command in self.processes() if any(h in command for h in holds))

@@ -168,6 +168,8 @@ def experiment(client: Client, run: Run, visitor: Visitor) -> Iterator[None]:
     client.delete(kind, name)
     yield from until(lambda: gone(client, kind, name), 20)
     yield from until(lambda: answers(visitor.url), 10)
+    waiting = len(visitor.latencies_ms)  # a request that began before does not count as after
+    yield from until(lambda: len(visitor.latencies_ms) > waiting, 5)
     yield from look(run, visitor, "after")
     run.restored = gone(client, kind, name) and answers(visitor.url)
     run.stage = "done"

@@ -52,7 +52,9 @@ async def test_a_delay_is_exact_to_a_tenth(cables, network, tell, version, delay
     await shaped(cables, network, shape(version, delay_us=delay_ms * 1000))
     rtt_ms = await round_trips(cables, network, FAR[version])
     tell(f"delay {delay_ms} ms, IPv{version}: median {rtt_ms[10]:.2f}, least {rtt_ms[0]:.2f} ms")
-    assert rtt_ms[10] == pytest.approx(delay_ms, rel=0.1)
+    # The least, for a processor that is busy adds to the others.
+    assert rtt_ms[0] == pytest.approx(delay_ms, rel=0.1)
+    assert rtt_ms[10] < delay_ms * 1.1 + 2
     assert (await round_trips(cables, network, SPARE[version], 5))[2] < delay_ms / 2
 
 

@@ -55,10 +55,9 @@ def test_the_readme_names_the_two_commands_and_every_stage():
 
 
 @pytest.mark.parametrize("resource", WRITTEN, ids=lambda resource: resource.kind)
-def test_every_kind_has_a_page_that_the_readme_leads_to(resource):
-    page = f"docs/reference/{resource.kind.lower()}.md"
-    assert (ROOT / page).exists()
-    assert f"({page})" in README
+def test_every_kind_has_a_page_in_the_reference(resource):
+    page = ROOT / f"docs/reference/{resource.kind.lower()}.md"
+    assert page.exists(), "make generate writes it"
 
 
 def test_every_native_subcommand_is_explained():

@@ -111,10 +111,10 @@ class Field:
                 except AlreadyExists:
                     await cluster.delete(resource_of(obj), "default", blow.begins)
         await asyncio.sleep(blow.after_seconds)  # the random moment itself
-        helpers = self.host.helpers()
-        if blow.victim is Victim.HELPER and helpers:
+        holders = self.host.holders()
+        if blow.victim is Victim.HOLDER and holders:
             with suppress(ProcessLookupError):
-                os.kill(helpers[int(blow.after_seconds * 1e6) % len(helpers)], signal.SIGKILL)
+                os.kill(holders[int(blow.after_seconds * 1e6) % len(holders)], signal.SIGKILL)
         else:
             self.up.kill()
             self.up.start()

@@ -99,6 +99,8 @@ pub struct Counters {
     pub corrupted: u64,
     pub reordered: u64,
     pub delay_us_sum: u64,
+    /// Of the packets that were let through, headers included.
+    pub bytes: u64,
 }
 
 impl std::ops::AddAssign for Counters {
@@ -110,5 +112,6 @@ impl std::ops::AddAssign for Counters {
         self.corrupted += other.corrupted;
         self.reordered += other.reordered;
         self.delay_us_sum += other.delay_us_sum;
+        self.bytes += other.bytes;
     }
 }

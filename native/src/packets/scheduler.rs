@@ -179,6 +179,7 @@ impl Scheduler {
                 }
                 Place::Netem(stage) | Place::Bucket(stage) => {
                     let counters = &mut self.stages[stage].counters;
+                    counters.bytes += waiting.frame.wire_bytes();
                     if waiting.leaves > waiting.entered {
                         counters.delayed += 1;
                         counters.delay_us_sum += (now - waiting.entered) / 1000;

@@ -159,6 +159,23 @@ fn a_delay_in_front_of_a_bucket_counts_once() {
 }
 
 #[test]
+fn bytes_are_counted_of_what_is_let_through_alone() {
+    let bucket = Impairment {
+        bandwidth_rate: 64_000,
+        bandwidth_buffer: 64,
+        bandwidth_limit: 64 * 2,
+        ..Impairment::default()
+    };
+    let mut scheduler = scheduler(vec![rule("a", None, bucket), delay("b", None, 1)]);
+    for host in 1..=4 {
+        scheduler.accept(udp(host, 1, 64), 0);
+    }
+    assert_eq!(run(&mut scheduler).len(), 3);
+    let counters = scheduler.counters();
+    assert_eq!((counters[0].1.bytes, counters[1].1.bytes), (192, 192));
+}
+
+#[test]
 fn memory_is_bounded_and_what_does_not_fit_is_told() {
     let mut scheduler = scheduler(vec![delay("a", None, 10)]);
     let frames = ROOM / 60_000 + 10;

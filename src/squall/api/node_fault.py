@@ -97,3 +97,4 @@ class HaltSpec(Wire):
     """While one Halt exists, every agent restores all targets and refuses new faults."""
 
     reason: str = ""
+    """Why, as it is shown on every experiment that is stopped."""

@@ -2,11 +2,18 @@
 
 import sys
 
-from squall.cli import main as run_verb
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as of a shell."""
 
 
 def main() -> None:
     """Run the `squall` command."""
-    from squall.app.doors import Doors  # noqa: PLC0415  (`squall --help` needs none of it)
+    try:
+        # Loading takes a moment, in which Ctrl-C must be as quiet as later.
+        from squall.app.doors import Doors  # noqa: PLC0415
+        from squall.cli import main as run_verb  # noqa: PLC0415
 
-    sys.exit(run_verb(Doors()))
+        status = run_verb(Doors())
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)

@@ -101,7 +101,7 @@ class Doors:
             raise TryAgain(f"{why}; start squall up: it finds what experiments still name")
         if not all(outcome.clean for outcome in outcomes):
             raise TryAgain("not everything could be restored; the journal keeps what is left")
-        yield f"{len(outcomes)} targets are as they were"
+        yield "every target is as it was" if outcomes else "there was nothing to take back"
 
     async def preview(self, access: Access, manifest: dict[str, Any]) -> Sequence[str]:
         """Name exactly the targets an experiment would hit."""

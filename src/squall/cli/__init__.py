@@ -43,8 +43,6 @@ def main(parts: Parts) -> int:
         program()(obj=parts)
     except SystemExit as end:  # how the parser ends: help, wrong usage, a verb's own status
         return end.code if isinstance(end.code, int) else 1
-    except KeyboardInterrupt:
-        return 130
     except (SquallError, OSError) as failure:
         typer.echo(f"squall: {_in_words(failure)}", err=True)
         return next((code for kind, code in EXIT_CODES.items() if isinstance(failure, kind)), 1)

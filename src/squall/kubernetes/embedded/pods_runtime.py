@@ -6,6 +6,7 @@ from typing import Any
 
 from squall.api.cluster import ApiError, Object
 from squall.errors import TargetGone
+from squall.kubernetes.embedded.pods_status import is_held_down
 from squall.kubernetes.embedded.runtime import Commands, Session
 from squall.node.sandboxes import Logs
 from squall.node.targets import Processes
@@ -47,6 +48,11 @@ class PodRuntime:
         """Start a command in a running container."""
         if "running" not in _status(pod, container).get("state", {}):
             raise _refused(pod, container, "container not found (it does not run)")
+        if is_held_down(
+            pod
+        ):  # a command would join the frozen cgroup, and its client wait unknowing
+            message = "a PodChaos holds the Pod down: every process in it stands still"
+            raise _refused(pod, container, message)
         _, id_ = _id(pod, container)
         found = await self._processes.resolve([id_])
         try:

@@ -300,12 +300,15 @@ async def test_rules_and_qdiscs_of_others_are_left_as_they_are(cables, network):
 async def test_a_device_with_a_qdisc_of_others_is_refused_where_qdiscs_are_the_path(
     cables, network
 ):
-    cables.run(cables.target, "tc", "qdisc", "add", "dev", "eth0", "root", "handle", "7:", "prio")
+    foreign = "qdisc add dev eth0 root handle 7: tbf rate 1gbit burst 1mb latency 10ms"
+    cables.run(cables.target, "tc", *foreign.split())
     before = cables.snapshot()
-    if network.path != "netem":
-        pytest.skip("lanes stand beside qdiscs")
-    with pytest.raises(Unsupported, match="eth0 already has a root prio"):
+    if network.path == "netem":
+        with pytest.raises(Unsupported, match="eth0 already has a root tbf"):
+            await network.apply(cables.target, shaped(delay_us=1000))
+    else:  # lanes stand beside qdiscs
         await network.apply(cables.target, shaped(delay_us=1000))
+        await network.apply(cables.target, NOTHING)
     assert cables.snapshot() == before
 
 

@@ -5,6 +5,7 @@ import pytest
 from squall.api.cluster import ApiError
 from squall.errors import TargetGone
 from squall.kubernetes.embedded.pods_runtime import PodRuntime
+from squall.kubernetes.embedded.pods_status import HELD_DOWN
 
 A = "a" * 64
 
@@ -98,6 +99,14 @@ async def test_a_command_starts_beside_the_init_of_any_container(runtime, comman
 async def test_a_command_in_a_container_that_does_not_run_is_refused(runtime, stored):
     with pytest.raises(ApiError, match="container not found"):
         await runtime.start(stored, "web", ["ls"], stdin=False, tty=False)
+
+
+async def test_a_command_in_a_pod_that_is_held_down_is_refused_instead_of_frozen(runtime, commands):
+    stored = pod()
+    stored["metadata"]["annotations"] = {HELD_DOWN: "true"}
+    with pytest.raises(ApiError, match="stands still"):
+        await runtime.start(stored, "web", ["ls"], stdin=False, tty=False)
+    assert not commands.started
 
 
 async def test_a_container_that_ends_meanwhile_is_refused(runtime, commands):
