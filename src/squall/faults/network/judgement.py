@@ -21,6 +21,10 @@ FEWEST = 10
 """Packets below which nothing is said about chance."""
 
 
+FEWEST_LATE = 3
+"""Packets below which one that was held too long says nothing: a busy host wakes nobody in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One part of a fault, as it was asked and found."""
@@ -113,7 +117,10 @@ def _delay(impairment: Impairment, before: Sample | None, values: Mapping[str, f
     draws = 1.0 if impairment.delay_correlation else max(count, 1.0)
     slack_ms = max(asked_ms * TOLERANCE, FLOOR_MS) + SIGMAS * jitter_ms / sqrt(3 * draws)
     queued = impairment.rate or impairment.bandwidth_rate  # waiting for the line adds to it
-    fits = measured_ms >= asked_ms - slack_ms and (queued or measured_ms <= asked_ms + slack_ms)
+    late = measured_ms > asked_ms + slack_ms
+    if late and not queued and count < FEWEST_LATE:
+        return Finding(Verdict.INCONCLUSIVE, asked, f"{said}: too few to tell a busy host apart")
+    fits = measured_ms >= asked_ms - slack_ms and (queued or not late)
     return Finding(Verdict.CONFIRMED if fits else Verdict.MISMATCH, asked, said)
 
 

@@ -175,3 +175,18 @@ async def test_a_target_that_is_among_its_peers_is_no_witness():
     await NetworkInjector(world(network)).converge(TARGET, [live(partition(FAR))], Notes())
     seen = await sample(NetworkProbe(world(network, clock)), clock, live(partition(FAR)))
     assert judge(partition(FAR), None, seen).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("count", "delay_ms", "verdict"),
+    [
+        (1, 14.0, Verdict.INCONCLUSIVE),
+        (1, 10.0, Verdict.CONFIRMED),
+        (1, 2.0, Verdict.MISMATCH),
+        (3, 14.0, Verdict.MISMATCH),
+    ],
+)
+def test_one_packet_that_waited_too_long_is_no_mismatch(count, delay_ms, verdict):
+    values = {"in_force": 1.0, "packets": count, "delayed": count, "delay_ms": delay_ms}
+    asked = delay(delay_us=10_000)
+    assert judge(asked, None, Sample(Way.PASSIVE, values)).verdict is verdict
