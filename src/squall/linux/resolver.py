@@ -72,7 +72,11 @@ def _ask(servers: str, name: str) -> list[str]:
     import dns.resolver  # noqa: PLC0415
 
     resolver = dns.resolver.Resolver(configure=False)
-    resolver.read_resolv_conf(io.StringIO(servers))
+    try:
+        resolver.read_resolv_conf(io.StringIO(servers))
+    except dns.resolver.NoResolverConfiguration:
+        message = "it is not in /etc/hosts, and /etc/resolv.conf names no server to ask"
+        raise TryAgain(f"looking up {name}: {message}") from None
     found: list[str] = []
     for kind in ("A", "AAAA"):
         try:
