@@ -57,9 +57,10 @@ def test_a_kernel_that_does_not_come_up_is_told(capfd):
 
 @booting
 @pytest.mark.parametrize("victim", ["runner", "machine"])
-def test_whoever_is_killed_no_process_of_the_guest_is_left(victim):
+def test_whoever_is_killed_no_process_of_the_guest_is_left(victim, tmp_path):
     command = (sys.executable, "-m", "testbed.uml.run", "sh", "-c", BUSY)
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as runner:
+    place = {**os.environ, "TMPDIR": str(tmp_path)}  # who is killed leaves a folder behind
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=place) as runner:
         assert runner.stdout.readline() == b"up\n"
         namespace = namespace_below(runner.pid)
         machine = next(pid for pid in living(namespace) if number_inside(pid) == 1)
