@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from squall.injection.world.target import Target
 
@@ -57,6 +57,14 @@ class Injector(Protocol[F]):
             Unsupported: this host can never do it; reported, not retried.
             TryAgain: not now; the agent calls again with backoff.
         """
+
+
+@runtime_checkable
+class Refreshing(Protocol):
+    """An injector of faults that depend on what changes outside of the target, as names do."""
+
+    def again_after(self, live: "Sequence[Live[Any]]") -> float | None:
+        """Seconds after which to converge again though nothing was asked; None: no need."""
 
 
 class Striker(Protocol[F]):

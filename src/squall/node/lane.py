@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from squall.clock import Clock
 from squall.errors import InvalidFault, TargetGone, TryAgain, Unsupported
-from squall.injection.contract import Live
+from squall.injection.contract import Live, Refreshing
 from squall.injection.world.target import Target
 from squall.node.assignments import Assignment, Wanted
 from squall.node.journal import Journal, LaneKey, Touched
@@ -42,7 +42,7 @@ class Lane:
     ) -> None:
         self.key, self.woken = key, asyncio.Event()
         self._rooms, self._targets, self._journal = rooms, targets, journal
-        self._reports, self._touched = reports, touched
+        self._reports, self._touched, self._clock = reports, touched, clock
         self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
         self._strikes = Strikes(rooms, journal, reports)
         self._wanted = Wanted()
@@ -52,6 +52,8 @@ class Lane:
         self._dirty = touched is not None
         self._failures = 0
         self._given_up = False
+        self._stale_at: float | None = None
+        """Boot time at which what was applied must be looked at anew."""
 
     @property
     def resting(self) -> bool:
@@ -91,13 +93,21 @@ class Lane:
             await self._strike(strike)
             with suppress(ValueError):  # what is wanted may have changed meanwhile
                 self._wanted.strikes.remove(strike)
+        if self._stale_at is not None and self._stale_at <= self._clock.boottime():
+            self._stale_at, self._dirty = None, True
         if self._dirty:
             await self._converge()
         elif self._target is None:
             self._proofs.clear()
         else:
             await self._measure(self._target)
-        return 0.0 if self._dirty else self._proofs.due_in()
+        return 0.0 if self._dirty else self._due_in()
+
+    def _due_in(self) -> float | None:
+        stale_in = None
+        if self._stale_at is not None:
+            stale_in = max(0.0, self._stale_at - self._clock.boottime())
+        return min((s for s in (stale_in, self._proofs.due_in()) if s is not None), default=None)
 
     def failed(self, message: str) -> float:
         """Report a turn that failed; returns seconds until the next."""
@@ -199,6 +209,8 @@ class Lane:
         except TimeoutError as slow:
             message = f"{self.key.target}: not done within {CONVERGE_SECONDS:g} s; tried again"
             raise TryAgain(message) from slow
+        seconds = injector.again_after(live) if isinstance(injector, Refreshing) else None
+        self._stale_at = None if seconds is None else self._clock.boottime() + seconds
 
     async def _let_go(self, wanted: Sequence[Assignment], message: str) -> None:
         """Forget a target that is gone, after taking back what was done outside of it."""

@@ -35,6 +35,10 @@ class Walls(Fake):
         self.busy: set[str] = set()
         """Targets that cannot be painted just now."""
         self.painting: Counter[str] = Counter()
+        self.fades_after: float | None = None
+        """Seconds after which a wall is to be painted over."""
+        self.painted = 0
+        """How often painters came."""
         self.struck: list[str] = []
         self.strike_raises: BaseException | None = None
 
@@ -76,10 +80,14 @@ class PaintInjector:
     def __init__(self, world: World) -> None:
         self._walls = walls_of(world)
 
+    def again_after(self, live: Sequence[Live[PaintFault]]) -> float | None:
+        return self._walls.fades_after if live else None
+
     async def converge(
         self, target: Target, live: Sequence[Live[PaintFault]], memory: Memory
     ) -> None:
         walls = self._walls
+        walls.painted += 1
         assert walls.painting[target.id] == 0, "two painters at one wall"
         walls.painting[target.id] += 1
         try:

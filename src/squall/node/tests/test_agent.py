@@ -58,6 +58,21 @@ async def test_faults_on_one_target_are_merged_oldest_first_and_peel_off_in_any_
     assert bench.colors() == ["green"]
 
 
+async def test_what_depends_on_the_world_outside_is_converged_again_in_time(bench):
+    bench.walls.fades_after = 2.0
+    await bench.start()
+    await bench.fault()
+    once = bench.walls.painted
+    await bench.pass_seconds(1)
+    assert bench.walls.painted == once
+    await bench.pass_seconds(6)
+    assert once + 2 <= bench.walls.painted <= once + 4
+    await bench.change(desiredPhase="Stop")
+    done = bench.walls.painted
+    await bench.pass_seconds(6)
+    assert bench.walls.painted == done
+
+
 async def test_an_older_fault_that_comes_later_goes_first(bench):
     await bench.start()
     await bench.fault("f1", "red")
