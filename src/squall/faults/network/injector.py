@@ -12,8 +12,9 @@ from squall.injection.world import World
 from squall.injection.world.network import NetworkState
 from squall.injection.world.target import Target
 
-NAMES_SECONDS = 5.0
-"""How old a looked-up address may get while a fault is live."""
+NAMES_SECONDS = 2.0
+"""After which names of live faults are looked up again. A change acts within 5 seconds, though the
+look-up and a measurement that is under way take their time too."""
 
 
 class NetworkInjector:
