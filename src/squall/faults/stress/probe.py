@@ -49,8 +49,10 @@ class StressProbe:
             values["stressor_cpu_percent"] = 100 * used / seconds
             values["stressor_waited_percent"] = 100 * waited / seconds
         held = sum(last[name].memory_bytes for name in holding if name in last)
+        had = sum(first[name].memory_bytes for name in holding if name in first)
         values |= {
             "stressor_memory_bytes": float(held),
+            "stressor_memory_growth_bytes": float(held - had),
             "cgroup_cpu_percent": 100 * (after.cpu_seconds - before.cpu_seconds) / seconds,
             "cgroup_memory_bytes": float(after.memory_bytes),
             "oom_kills": float(after.oom_kills),

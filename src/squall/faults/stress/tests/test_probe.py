@@ -5,6 +5,7 @@ import pytest
 from squall.api.units import Size
 from squall.clock import settle
 from squall.faults.stress.injector import StressInjector
+from squall.faults.stress.judgement import judge
 from squall.faults.stress.model import CpuStressor, MemoryStressor, StressFault
 from squall.faults.stress.probe import StressProbe
 from squall.injection.contract import Live, Verdict
@@ -134,3 +135,25 @@ async def test_arguments_of_ones_own_are_measured_and_not_judged(world):
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.asked == "stress-ng --io 2"
     assert judgement.measured == "cpu 0.0 % of one processor, memory 0 MB"
+
+
+@pytest.mark.parametrize(
+    ("held", "growth", "verdict"),
+    [
+        (120e6, 50e6, Verdict.INCONCLUSIVE),
+        (120e6, 1e5, Verdict.MISMATCH),
+        (400e6, 50e6, Verdict.MISMATCH),
+        (295e6, 50e6, Verdict.CONFIRMED),
+    ],
+)
+def test_memory_that_is_still_being_filled_proves_nothing_yet(held, growth, verdict):
+    during = {
+        "confined": 1.0,
+        "memory_limit_bytes": 1e9,
+        "cgroup_memory_bytes": held + 5e6,
+        "stressor_memory_bytes": held,
+        "stressor_memory_growth_bytes": growth,
+    }
+    judgement = judge(MEMORY, {}, during)
+    assert judgement.verdict is verdict
+    assert ("still being filled" in judgement.measured) is (verdict is Verdict.INCONCLUSIVE)
