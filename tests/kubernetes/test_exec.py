@@ -89,11 +89,24 @@ async def test_a_command_in_no_pod_is_not_found(connection: Connection):
         await run_in_pod(connection, "default", "none", ["hello"], Output().streams())
 
 
-async def test_a_command_in_no_container_is_refused(connection: Connection, pod: str):
-    with pytest.raises(ApiError):
+async def test_a_command_in_no_container_is_refused_by_its_name(connection: Connection, pod: str):
+    with pytest.raises(ApiError, match="container none is not valid"):
         await run_in_pod(
             connection, "default", pod, ["hello"], Output().streams(), container="none"
         )
+
+
+async def test_a_refused_command_says_why(embedded: ApiServer, connection: Connection):
+    containers = [{"name": "silent", "image": "host"}]
+    made = {
+        "metadata": {"name": "silent", "namespace": "default"},
+        "spec": {"containers": containers},
+    }
+    async with HttpCluster.from_kubeconfig(embedded.kubeconfig) as cluster:
+        await cluster.create(POD, made)
+        with pytest.raises(ApiError, match="container silent does not run"):
+            await run_in_pod(connection, "default", "silent", ["hello"], Output().streams())
+        await cluster.delete(POD, "default", "silent", grace_seconds=0)
 
 
 def kubectl(server: ApiServer, *words: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:

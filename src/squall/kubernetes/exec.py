@@ -10,22 +10,15 @@ from httpx2 import TransportError
 from httpx2.websockets import AsyncWebSocketSession, HTTPXWSException, WebSocketUpgradeError
 from wsproto.utilities import LocalProtocolError
 
-from squall.api.cluster import POD, Object, Unreachable
+from squall.api.cluster import POD, ApiError, Object, Unreachable
 from squall.kubernetes.client import path_of
-from squall.kubernetes.connection import Connection, refusal
+from squall.kubernetes.connection import Connection, Query, refusal
 
 PROTOCOL = "v5.channel.k8s.io"
 """The first byte of a message names its channel; v5 can also say that stdin has ended."""
 
 STDIN, STDOUT, STDERR, STATUS = range(4)
 END_OF_STDIN = bytes([255, STDIN])
-
-_REFUSED = {
-    400: "there is no such container in the pod, or it does not run",
-    403: "not allowed to this user",
-    404: "there is no such pod",
-}
-"""What an answer without its body most likely means, by HTTP status."""
 
 Sink = Callable[[bytes], object]
 
@@ -75,10 +68,7 @@ async def run_in_pod(
         async with connection.websocket(path, query, PROTOCOL) as socket:
             status = await _talk(socket, streams)
     except WebSocketUpgradeError as error:
-        # The library has let go of the body by now, so only the code can be told.
-        code = error.response.status_code
-        why = _REFUSED.get(code, f"the API answered {code}")
-        raise refusal({"code": code, "message": f"{where}: {why}"}) from error
+        raise await _reason(connection, path, query, where, error) from error
     except TransportError as error:
         message = f"{where}: {connection.server} does not answer ({error})"
         raise Unreachable(0, "Unreachable", message) from error
@@ -86,6 +76,22 @@ async def run_in_pod(
         message = f"{where}: the connection broke before the command ended"
         raise Unreachable(0, "Unreachable", message)
     return _exit_code(status)
+
+
+async def _reason(
+    connection: Connection,
+    path: str,
+    query: Query,
+    where: str,
+    error: WebSocketUpgradeError,
+) -> ApiError:
+    """Ask again without an upgrade: the library has let go of the body that said why."""
+    code = error.response.status_code
+    try:
+        await connection.send("GET", path, query=query)
+    except ApiError as refused:
+        return refusal({"code": code, "message": f"{where}: {refused.message}"})
+    return refusal({"code": code, "message": f"{where}: the API answered {code}"})
 
 
 async def _talk(socket: AsyncWebSocketSession, streams: Streams) -> Object | None:

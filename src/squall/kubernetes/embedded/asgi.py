@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from squall.api.cluster import POD, ApiError
 from squall.kubernetes.embedded import discovery, reviews
-from squall.kubernetes.embedded.container_logs import logs
+from squall.kubernetes.embedded.container_logs import container_of, logs
 from squall.kubernetes.embedded.exchange import (
     Query,
     answer,
@@ -100,6 +100,10 @@ class KubernetesApi:
             pod = self._objects.get(address.kind, address.namespace, address.name)
             return logs(pod, Query(request.query_params), self._runtime, self.stopping)
         if address.part == "exec" and address.kind.resource == POD:
+            pod = self._objects.get(address.kind, address.namespace, address.name)
+            container = Query(request.query_params).text("container")
+            # Clients that were refused over WebSocket ask once more like this, and show the answer.
+            self._runtime.check(pod, container_of(pod, container))
             raise bad_request(NEEDS_WEBSOCKET)
         return await self._resources.handle(request, address)
 

@@ -39,10 +39,16 @@ class FakeRuntime:
         while follow and (more := await self.more.get()):
             yield more
 
+    def check(self, pod: Object, container: str) -> None:
+        """Refuse the container that is silent."""
+        if container == "silent":
+            raise ApiError(400, "BadRequest", f"container {container} does not run")
+
     async def start(
         self, pod: Object, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> Session:
         """Start one of the commands."""
+        self.check(pod, container)
         session = FakeSession(list(command), stdin=stdin, tty=tty)
         self.sessions.append(session)
         return session

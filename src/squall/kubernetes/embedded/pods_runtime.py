@@ -42,15 +42,19 @@ class PodRuntime:
         except KeyError:
             raise _refused(pod, container, "its log is gone with its container") from None
 
-    async def start(
-        self, pod: Object, container: str, command: Sequence[str], *, stdin: bool, tty: bool
-    ) -> Session:
-        """Start a command in a running container."""
+    def check(self, pod: Object, container: str) -> None:
+        """Refuse a container in which no command can be started."""
         if "running" not in _status(pod, container).get("state", {}):
             raise _refused(pod, container, "container not found (it does not run)")
         if is_held_down(pod):  # it would join the frozen cgroup, and its client wait
             message = "a PodChaos holds the Pod down: every process in it stands still"
             raise _refused(pod, container, message)
+
+    async def start(
+        self, pod: Object, container: str, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> Session:
+        """Start a command in a running container."""
+        self.check(pod, container)
         _, id_ = _id(pod, container)
         found = await self._processes.resolve([id_])
         try:

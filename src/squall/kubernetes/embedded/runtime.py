@@ -78,6 +78,9 @@ class Runtime(Protocol):
             limit_bytes: stop after so many octets.
         """
 
+    def check(self, pod: Object, container: str) -> None:
+        """Raise what `start` would raise, as far as the stored Pod tells; starts nothing."""
+
     async def start(
         self, pod: Object, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> Session:
