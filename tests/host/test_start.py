@@ -2,6 +2,7 @@
 
 import pytest
 
+from squall.app.places import Places
 from testbed.installation import Installation
 
 pytestmark = [pytest.mark.host, pytest.mark.timeout(60)]
@@ -31,6 +32,7 @@ def test_a_port_in_use_is_named(installation, tmp_path):
     second = installation.squall("up", "--data-dir", str(tmp_path / "b"), *listen, check=False)
     assert second.returncode == 1
     assert f"127.0.0.1:{port}" in second.stderr
+    assert not Places(tmp_path / "b").run.exists()
 
 
 def test_what_is_kept_is_for_root_alone(tmp_path):
@@ -58,3 +60,4 @@ def test_stores_that_cannot_be_read_are_said_in_words_and_stop_no_recovery(tmp_p
     assert "nothing to take back" in recovered.stdout
     assert "nobody knows what it named" in lost.stderr
     assert "Traceback" not in started.stderr + recovered.stderr + lost.stderr
+    assert not Places(up.directory).run.exists()

@@ -5,7 +5,8 @@ import gc
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from squall.app.places import Places, alone, boot_id, node_name
@@ -90,6 +91,7 @@ class Up:
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
+            stack.callback(_remove_if_empty, self._places.run)
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
             watcher = await stack.enter_async_context(self._watched())
@@ -138,8 +140,14 @@ class Up:
         places = SandboxPlaces(self._places.mark, self._places.run, self._places.logs)
         sandboxes = LinuxSandboxes(places, program())
         await sandboxes.up()
-        yield sandboxes
-        await sandboxes.down()
+        stopped = False
+        try:
+            yield sandboxes
+            stopped = True
+        finally:
+            # After a failure containers go on, to be adopted; where none is, nothing is kept.
+            if stopped or not await sandboxes.list():
+                await sandboxes.down()
 
     @asynccontextmanager
     async def _served(self, objects: Objects, sandboxes: LinuxSandboxes) -> AsyncIterator[str]:
@@ -196,6 +204,11 @@ class Up:
             LocalWorkloads(cluster, sandboxes, self._host, self._clock).run(),
             HostPods(cluster, mirrored, self._host, self._clock).run(),
         ]
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
 
 
 class _NoContainers:
