@@ -13,8 +13,6 @@ from squall.kubernetes.embedded.store import Place, Store
 
 FOREGROUND = "foregroundDeletion"
 """Finalizer that keeps an owner until what it blocks for is gone."""
-ORPHAN = "orphan"
-"""Finalizer that asks for what hangs on an owner to be left alone."""
 
 
 @dataclass(frozen=True, slots=True)

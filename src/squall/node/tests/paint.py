@@ -39,6 +39,10 @@ class Walls(Fake):
         """How often each target was converged."""
         self.struck: list[str] = []
         self.strike_raises: BaseException | None = None
+        self.dark = False
+        """While it is, nobody can tell whether a wall is painted."""
+        self.unseen_looks = 0
+        """How often a strike that was done is not seen yet."""
 
     def snapshot(self) -> object:
         return dict(self.coats), set(self.signs), dict(self.foreign_coats)
@@ -125,10 +129,19 @@ class PaintProbe:
     async def sample(self, target: Target, live: Live[PaintFault]) -> Sample:
         coats = dict(self._walls.coats.get(target.id, ()))
         struck = self._walls.struck.count(target.id)
-        return Sample(Way.PASSIVE, {"coats": float(coats.get(live.source) == live.fault.color),
-                                    "struck": float(struck)})  # fmt: skip
+        if struck and self._walls.unseen_looks:
+            self._walls.unseen_looks -= 1
+            struck = 0
+        values = {
+            "coats": float(coats.get(live.source) == live.fault.color),
+            "struck": float(struck),
+            "dark": float(self._walls.dark),
+        }
+        return Sample(Way.PASSIVE, values)
 
     def judge(self, fault: PaintFault, before: Sample | None, during: Sample) -> Judgement:
+        if during.values["dark"]:
+            return Judgement(Verdict.INCONCLUSIVE, f"a coat of {fault.color}", "it is dark")
         felt = during.values["coats"] or during.values["struck"]
         return Judgement(
             Verdict.CONFIRMED if felt else Verdict.MISMATCH,

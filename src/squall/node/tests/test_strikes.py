@@ -27,6 +27,27 @@ async def test_a_strike_is_done_once_and_proved(bench):
     assert bench.walls.struck == ["default/web"]
 
 
+async def test_what_was_struck_is_given_a_moment_before_it_is_judged(bench):
+    bench.walls.unseen_looks = 2
+    await bench.start()
+    await bench.fault(oneShot=True)
+    told = {str((bench.record().get("proof") or {}).get("verdict"))}
+    for _ in range(5):
+        await bench.pass_seconds(1)
+        told.add(str((bench.record().get("proof") or {}).get("verdict")))
+    assert bench.walls.unseen_looks == 0
+    assert "Confirmed" in told
+    assert "Mismatch" not in told
+
+
+async def test_a_strike_that_is_never_seen_is_a_mismatch(bench):
+    bench.walls.unseen_looks = 1000
+    await bench.start()
+    await bench.fault(oneShot=True)
+    await bench.pass_seconds(30)
+    assert bench.record()["proof"]["verdict"] == "Mismatch"
+
+
 async def test_a_strike_that_ended_badly_is_unknown_and_not_repeated(bench):
     bench.walls.strike_raises = TryAgain("no answer")
     await bench.start()
