@@ -115,7 +115,9 @@ def _as_it_is(obj: Object) -> Object:
 
 def _new_namespace(obj: Object) -> Object:
     metadata = obj["metadata"]
-    labels = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
+    labels = dict(metadata.get("labels") or {})
+    if name := metadata.get("name"):  # without one it is about to be refused
+        labels["kubernetes.io/metadata.name"] = name
     return obj | {
         "metadata": metadata | {"labels": labels},
         "spec": {},  # no finalizer of the server's own: it empties namespaces itself
@@ -135,10 +137,10 @@ def _new_pod(obj: Object) -> Object:
 
 def _new_secret(obj: Object) -> Object:
     obj = {"type": "Opaque", **obj}
-    plain = obj.pop("stringData", None)
-    if isinstance(plain, dict):
+    plain, kept = obj.pop("stringData", None), obj.get("data") or {}
+    if isinstance(plain, dict) and isinstance(kept, dict):  # else it is about to be refused
         encoded = {k: b64encode(str(v).encode()).decode() for k, v in plain.items()}
-        obj["data"] = {**(obj.get("data") or {}), **encoded}
+        obj["data"] = {**kept, **encoded}
     return obj
 
 
