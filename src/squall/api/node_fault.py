@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from squall.api.policy import Extent
 from squall.api.wire import Wire
 
 
@@ -51,6 +52,9 @@ class NodeFaultSpec(Wire):
     deadline: datetime | None = None
     """When the agent takes everything back by itself, whoever is silent."""
     when_cut_off: Literal["restore", "hold"] = "restore"
+    extent: dict[str, Extent] = Field(default_factory=dict)
+    """How much of what each selector matches is hit, over all nodes; by selector key. Agents check
+    it against the policy of their installation."""
     proof: bool = True
     """False above 1,000 targets: keep the object small."""
 

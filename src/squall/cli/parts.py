@@ -28,6 +28,47 @@ class UpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ControllerSettings:
+    """How `squall controller` shall run in a cluster."""
+
+    namespace: str
+    """Of the installation."""
+    identity: str
+    """Name of its pod: who holds the lease."""
+    lease_seconds: float
+    policy: Path | None
+    """YAML file of `squall.api.policy.Policy`; None: no limits."""
+    webhook: str
+    """`ADDRESS:PORT` of the admission webhook; empty: none."""
+    service: str
+    """Name of the Service in front of the webhook, of its Secret and its configurations."""
+    metrics: str
+    """`ADDRESS:PORT` of /metrics; empty: none."""
+    health: Path | None
+    """Unix socket that answers /healthz and /readyz; None: none."""
+    pause_image: str
+    """What containers run while a `pod-failure` is live."""
+    kubeconfig: Path | None
+    """None: the service account of the pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """How `squall agent` shall run on a node."""
+
+    namespace: str
+    node_name: str
+    lease_seconds: float
+    data_directory: Path
+    """Of the journal; survives the pod and a reboot."""
+    policy: Path | None
+    health: Path | None
+    metrics: str
+    """`ADDRESS:PORT` of /metrics, which asks for a token (TokenReview); empty: no open port."""
+    kubeconfig: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """Which API to speak to."""
 

@@ -62,6 +62,9 @@ class FaultKind:
     per_container: Callable[[Any], bool] = lambda _: False
     """(spec) -> True where records are `namespace/pod/container`, else `namespace/pod`."""
 
+    by_api: Callable[[Any], bool] = lambda _: False
+    """(spec) -> True where the API alone brings the fault about, so that no agent is needed."""
+
     columns: tuple[tuple[str, str], ...] = ()
     """Printer columns of upstream: (name, JSON path of a string)."""
 

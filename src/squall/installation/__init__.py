@@ -1,0 +1,1 @@
+"""Squall in a cluster as a whole: what is installed, what it needs, how it goes away."""

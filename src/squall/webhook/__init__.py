@@ -1,0 +1,1 @@
+"""Admission: defaults, validation and authorisation, as an API server asks for them."""
