@@ -25,9 +25,7 @@ def write(layout: Layout) -> None:
     hosts = [layout.address, "127.0.0.1", "10.96.0.1", "localhost", *services]
     authority.issue("kube-apiserver", "kube-apiserver", hosts=hosts)
     write_key(folder / "accounts.key")
-    nodes = {
-        node.name: (f"system:node:{node.name}", ["system:nodes"]) for node in layout.nodes
-    }
+    nodes = {node.name: (f"system:node:{node.name}", ["system:nodes"]) for node in layout.nodes}
     for file, (name, groups) in {**USERS, **nodes}.items():
         authority.issue(file, name, groups)
         _write_kubeconfig(layout, file)

@@ -117,5 +117,3 @@ def _batch(netns: str | None, *lines: str) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"ip, in {netns or 'this machine'}: {done.stderr.strip()}")
-
-
