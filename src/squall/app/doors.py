@@ -12,7 +12,7 @@ from typing import Any
 
 from squall.api.cluster import Cluster
 from squall.app.places import Places, boot_id
-from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, UpSettings
+from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, AgentSettings, UpSettings
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
@@ -40,6 +40,14 @@ class Doors:
         if os.geteuid() != 0:
             raise PermissionError("squall up needs root: it makes namespaces and cgroups")
         await Up(settings).run(ready)
+
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until stopped."""
+        from squall.app.agent import NodeAgent  # noqa: PLC0415  (see `up`)
+
+        if os.geteuid() != 0:
+            raise PermissionError("squall agent needs root: it acts in the targets' namespaces")
+        await NodeAgent(settings).run(ready)
 
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
@@ -82,7 +90,8 @@ class Doors:
             return
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
-            objects = objects_of(places)
+            # An agent of a cluster has none beside its journal.
+            objects = objects_of(places) if places.objects.exists() else no_objects()
         except (TryAgain, OSError) as unreadable:
             yield f"{unreadable}; going on without"
             objects = no_objects()

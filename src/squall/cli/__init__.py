@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from squall.cli import apply, doctor, execute, get, halt, preview, recover, run, up
+from squall.cli import agent, apply, doctor, execute, get, halt, preview, recover, run, up
 from squall.cli.parts import Parts
 from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
 
@@ -28,7 +28,7 @@ def program() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover):
+    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover, agent):
         verb.add_to(app)
     return app
 

@@ -95,6 +95,14 @@ class Parts(Protocol):
             ready: called once with the address when requests are answered.
         """
 
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until SIGTERM or SIGINT, then restore every target.
+
+        Args:
+            settings: where and how.
+            ready: called once when the agent has begun.
+        """
+
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:
