@@ -127,7 +127,7 @@ async def test_stopping_again_takes_in_what_its_owner_set_meanwhile(cluster, pod
 
 async def test_a_write_in_between_is_read_before_ours(cluster, pods):
     target = await stored(cluster)
-    interfered = []
+    interfered: list[str] = []
 
     def interfere(verb, _resource, _name):
         if verb == "patch" and not interfered:
