@@ -2,6 +2,7 @@
 
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,7 +208,14 @@ def _start(record: records.Record) -> Cluster:
     for node in layout.nodes:
         cluster.start("kubelet", node.name)
         cluster.start("kube-proxy", node.name)
+    cluster.kubectl("create", "-f=-", stdin=control_plane.manifests(layout))
+    cluster.start("coredns")
     _until("nodes", lambda: _ready(cluster) == layout.size)
+    # No pod can be made before.
+    _until("accounts", lambda: bool(cluster.kubectl("get", "serviceaccount", "default")))
+    _until(
+        "coredns", lambda: _is_ready(f"http://{layout.address}:{control_plane.NAMES_PORT}/ready")
+    )
     return cluster
 
 
@@ -219,6 +227,15 @@ def _answers(node: Node) -> bool:
 def _ready(cluster: Cluster) -> int:
     path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     return cluster.kubectl("get", "nodes", "-o", path).split().count("True")
+
+
+def _is_ready(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def _until(what: str, ready: Callable[[], bool]) -> None:
