@@ -146,7 +146,7 @@ class Scene:
 
 @pytest.fixture
 async def scenes(tmp_path):
-    made = []
+    made: list[Scene] = []
 
     async def scene():
         folder = tmp_path / str(len(made))
