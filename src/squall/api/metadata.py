@@ -15,6 +15,10 @@ EVENT_TYPE = "chaos-mesh.org/type"
 EVENT_FIELD_PREFIX = "chaos-mesh.org/"
 """Annotation prefix of a Kubernetes Event: its fields, in kebab case."""
 
+PART_OF = "app.kubernetes.io/part-of"
+"""Label of everything that an installation puts into a cluster, definitions of kinds too."""
+SQUALL = "squall"
+
 INSTALL_NAMESPACE = "squall"
 """Where NodeFaults and the controller's lease live."""
 CONTROLLER_NODE = "controller.squall.dev"
