@@ -7,8 +7,20 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from squall.api.cluster import HALT, NODE, NODE_FAULT, POD, ApiError, Change, Cluster, Event, Object
+from squall.api.cluster import (
+    HALT,
+    NAMESPACE,
+    NODE,
+    NODE_FAULT,
+    POD,
+    ApiError,
+    Change,
+    Cluster,
+    Event,
+    Object,
+)
 from squall.api.metadata import INSTALL_NAMESPACE
+from squall.api.policy import Policy
 from squall.clock import Clock
 from squall.controller.cache import Cache, name_of
 from squall.controller.carry_out import Carrier
@@ -40,6 +52,9 @@ class Controller:
         kinds: fault kinds by their name on the wire.
         lease_seconds: silence after which agents heal their targets.
         namespace: of the installation; NodeFaults and the lease live there.
+        policy: what this installation lets experiments hit; None: everything.
+        api_node: the node that stands for this controller, where it brings about by itself what
+            needs the API alone; empty where the agents of the pods' nodes do.
         identity: who holds the lease; a controller restarted under its own goes on at once.
         registry: where its metrics are shown.
         leading: called whenever it begins or ceases to lead.
@@ -53,16 +68,20 @@ class Controller:
         *,
         lease_seconds: float = 60.0,
         namespace: str = INSTALL_NAMESPACE,
+        policy: Policy | None = None,
+        api_node: str = "",
         identity: str,
         registry: CollectorRegistry = REGISTRY,
         leading: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._cluster, self._clock, self._kinds = cluster, clock, kinds
         self._namespace, self._lease_seconds, self._registry = namespace, lease_seconds, registry
+        self._policy, self._api_node = policy or Policy(), api_node
         self._leading = leading
         self._queue: WorkQueue[Key] = WorkQueue(self._work, clock)
         self._pods = Cache(POD, read_pod, self._pod_changed)
         self._nodes = Cache(NODE, _labels, self._pods_changed)
+        self._namespaces = Cache(NAMESPACE, _annotations, self._pods_changed)
         self._halts = Cache(HALT, _reason, self._halt_changed)
         self._node_faults = Cache(NODE_FAULT, read_assigned, self._node_fault_changed)
         self._experiments = {
@@ -71,7 +90,7 @@ class Controller:
         }
         self._assigned: dict[Key, set[str]] = {}
         self._follows_pods: set[Key] = set()
-        self._inventory: tuple[tuple[int, int], Inventory] | None = None
+        self._inventory: tuple[tuple[int, int, int], Inventory] | None = None
         self._leadership = Leadership(
             cluster,
             clock,
@@ -108,7 +127,8 @@ class Controller:
         return ", ".join(c.resource.plural for c in caches if not c.synced.is_set())
 
     def _world(self) -> list[Cache[Any]]:
-        return [self._pods, self._nodes, self._halts, self._node_faults]
+        caches: list[Cache[Any]] = [self._pods, self._nodes, self._halts, self._node_faults]
+        return [*caches, self._namespaces] if self._policy.opt_in_namespaces else caches
 
     async def _follow(self, cache: Cache[Any]) -> None:
         namespace = self._namespace if cache.resource == NODE_FAULT else None
@@ -198,14 +218,18 @@ class Controller:
             inventory=self._current_inventory(),
             halt=next(iter(self._halts.values.values()), None),
             lease_seconds=self._lease_seconds,
+            policy=self._policy,
+            api_node=self._api_node,
         )
         return facts, strangers
 
     def _current_inventory(self) -> Inventory:
-        version = (self._pods.changes, self._nodes.changes)
+        version = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
         if self._inventory is None or self._inventory[0] != version:
             nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
-            self._inventory = (version, Inventory(list(self._pods.values.values()), nodes))
+            annotations = {name: notes for (_, name), notes in self._namespaces.values.items()}
+            pods = list(self._pods.values.values())
+            self._inventory = (version, Inventory(pods, nodes, annotations))
         return self._inventory[1]
 
     def _note(self, key: Key, decision: Decision) -> None:
@@ -260,6 +284,10 @@ class Controller:
 
 def _labels(node: Object) -> Mapping[str, str]:
     return node["metadata"].get("labels") or {}
+
+
+def _annotations(namespace: Object) -> Mapping[str, str]:
+    return namespace["metadata"].get("annotations") or {}
 
 
 def _reason(halt: Object) -> str:
