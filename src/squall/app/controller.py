@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from squall.api.metadata import CONTROLLER_NODE
 from squall.app.inspection import health_served, metrics_served
 from squall.app.leaders_agent import LeadersAgent, act
 from squall.app.policies import policy_of
@@ -46,6 +47,8 @@ class ClusterController:
                 kinds(),
                 lease_seconds=settings.lease_seconds,
                 namespace=settings.namespace,
+                policy=self._policy,
+                api_node=CONTROLLER_NODE,
                 identity=settings.identity,
                 leading=agent.lead,
             )
