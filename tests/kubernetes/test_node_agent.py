@@ -116,7 +116,7 @@ async def test_a_fault_is_injected_and_sigterm_takes_it_back_and_says_so(site):
     assert site.tables() == ""
 
     async def told():
-        return (await site.record(cut))["phase"] == "Not Injected"
+        return (await site.record(cut))["phase"] == "Not Injected/Wait"
 
     await eventually(told, "the experiment says so")
 
