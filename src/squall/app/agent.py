@@ -13,6 +13,7 @@ from squall.cli.parts import AgentSettings
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.linux import capabilities
+from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
 from squall.linux.processes import Processes
 from squall.linux.shaping import Shaping, TriedShaping
@@ -31,12 +32,16 @@ class NodeAgent:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then restore every target and end."""
+        see_every_cgroup()
         stopping = asked_to_stop()
         for directory in (self._places.directory, self._places.run):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
+            # Holders and watcher outlive the container, or the unit, that this process runs in.
+            stand_aside(self._places.aside)
+            stack.callback(tidy_aside, self._places.aside)
             watcher = await stack.enter_async_context(
                 watched(self._places, self._settings.lease_seconds)
             )
@@ -73,4 +78,5 @@ class NodeAgent:
             node_name=settings.node_name,
             lease_seconds=settings.lease_seconds,
             namespace=settings.namespace,
+            policy=self._policy,
         )

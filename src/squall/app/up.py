@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from squall.api.policy import Policy
 from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.running import act_until, asked_to_stop, watched
 from squall.app.world import world
@@ -162,6 +163,7 @@ class Up:
             journal,
             node_name=self._host.name,
             lease_seconds=self._settings.lease_seconds,
+            policy=Policy(allow_host_network=self._settings.allow_host_network),
         )
 
     def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:
