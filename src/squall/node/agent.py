@@ -1,7 +1,7 @@
 """The agent of one node: makes its NodeFaults true, and takes back what nobody answers for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from uuid import uuid4
 
@@ -23,16 +23,18 @@ from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
+from squall.node.api_targets import ApiTargets
 from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
 from squall.node.journal import Journal, LaneKey
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Halts, Silence, Situation, Standing
-from squall.node.limits import FREE, Limits, Refusal
+from squall.node.limits import FREE, Limits
 from squall.node.placing import place, place_refused
+from squall.node.recalling import recalled
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
-from squall.node.targets import Processes, Targets, bare
+from squall.node.targets import Finder, Processes, Targets, bare
 from squall.node.waiting import unless
 from squall.telemetry import logger
 
@@ -55,7 +57,8 @@ class Agent:
         clock: time.
         kinds: the fault kinds this agent knows, by name.
         world: what injectors, strikers and probes act through.
-        processes: finds containers on this node.
+        processes: finds containers on this node; None where there is no node: then the targets
+            are pods anywhere, touched by the API alone, and the journal need not last.
         journal: held open by the caller, who closes it.
         node_name: only NodeFaults for this node are carried out.
         lease_seconds: silence of the controller after which faults are taken back.
@@ -69,7 +72,7 @@ class Agent:
         clock: Clock,
         kinds: Mapping[str, FaultKind],
         world: World,
-        processes: Processes,
+        processes: Processes | None,
         journal: Journal,
         *,
         node_name: str,
@@ -79,7 +82,8 @@ class Agent:
     ) -> None:
         self._cluster, self._clock, self._journal = cluster, clock, journal
         self._node_name, self._namespace = node_name, namespace
-        self._rooms, self._targets = Rooms(kinds, world), Targets(processes)
+        self._rooms = Rooms(kinds, world)
+        self._targets: Finder = Targets(processes) if processes else ApiTargets()
         self._limits = Limits(policy)
         self._reports = Reports(cluster, clock, namespace)
         self._holdings = Holdings(journal, clock)
@@ -101,11 +105,12 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._group.create_task(self._follow_faults())
-                self._group.create_task(self._follow_halts())
+                self._group.create_task(self._follow(HALT, self._halts.saw))
                 self._group.create_task(self._follow_lease())
-                self._group.create_task(self._follow_pods())
+                if not self._targets.by_api:
+                    self._group.create_task(self._follow_pods())
                 if NAMESPACE in self._unsynced:
-                    self._group.create_task(self._follow_namespaces())
+                    self._group.create_task(self._follow(NAMESPACE, self._limits.saw_namespace))
                 self._group.create_task(self._reports.run())
                 self._group.create_task(self._plan_for_ever())
                 self._group.create_task(self._rooms.warm_up())
@@ -113,6 +118,10 @@ class Agent:
                 raise _Stopped  # noqa: TRY301  (ends the group, and with it every task in it)
         except* _Stopped:
             pass
+
+    def missing(self) -> str:
+        """Name what this agent still has to list before anything may begin; empty: nothing."""
+        return ", ".join(sorted(resource.plural for resource in self._unsynced))
 
     async def stop(self, *, restore: bool = True) -> None:
         """End `run`; with `restore`, after giving every target back what it was."""
@@ -126,8 +135,6 @@ class Agent:
             except TimeoutError:
                 logger(__name__).error("not every target was restored; run: squall recover --all")
         self._stopped.set()
-
-    # Taking in ----------------------------------------------------------------------------
 
     async def _follow_faults(self) -> None:
         listed: set[str] = set()
@@ -152,11 +159,10 @@ class Agent:
             self._reports.follow(held, node_fault.get("status") or {})
         return True
 
-    async def _follow_halts(self) -> None:
-        async for event in self._watch(HALT):
-            self._halts.saw(event)
-            self._now_synced(HALT, event)
-            self._changed.set()
+    async def _follow(self, resource: Resource, saw: Callable[[Event], bool]) -> None:
+        async for event in self._watch(resource):
+            if saw(event) or self._now_synced(resource, event):
+                self._changed.set()
 
     async def _follow_lease(self) -> None:
         async for event in self._watch(LEASE, f"metadata.name={CONTROLLER_LEASE}"):
@@ -176,11 +182,6 @@ class Agent:
                     if lane.key.pod_uid == uid:
                         lane.look_again()
 
-    async def _follow_namespaces(self) -> None:
-        async for event in self._watch(NAMESPACE):
-            if self._limits.saw_namespace(event) or self._now_synced(NAMESPACE, event):
-                self._changed.set()
-
     def _now_synced(self, resource: Resource, event: Event) -> bool:
         first = event.change is Change.SYNCED and resource in self._unsynced
         self._unsynced -= {resource} if first else set()
@@ -192,13 +193,16 @@ class Agent:
             async for event in events:
                 yield event
 
-    # Deciding -----------------------------------------------------------------------------
-
     def _situation(self) -> Situation:
         now = self._clock.boottime()
         return Situation(now, self._silence.begins, self._halts.reason, self._stopping)
 
     async def _plan_for_ever(self) -> None:
+        if self._targets.by_api:
+            while self._unsynced:  # what no NodeFault names is taken back, so all must be known
+                self._changed.clear()
+                await self._changed.wait()
+            self._touched |= await recalled(self._rooms, self._clock)
         while True:
             self._changed.clear()
             if self._holdings.running():
@@ -226,7 +230,7 @@ class Agent:
             for assignment in self._assigned(judged):
                 if judged.standing is Standing.RUNS and not ready:
                     undecided.add(assignment.key)
-                elif refusal := self._refusal(judged, assignment):
+                elif refusal := self._limits.refuses(judged, assignment, self._rooms.kinds):
                     place_refused(assignment, refusal, wanted, self._reports)
                 else:
                     place(assignment, judged, wanted, self._reports, stopping=self._stopping)
@@ -245,10 +249,6 @@ class Agent:
                     self._reports.refused(judged.held.uid, refused.target, refused.why)
         return [assignment for assignment in each if isinstance(assignment, Assignment)]
 
-    def _refusal(self, judged: Judged, assignment: Assignment) -> Refusal | None:
-        kind, runs = self._rooms.kinds[assignment.key.kind], judged.standing is Standing.RUNS
-        return self._limits.refuses(judged.held.spec, assignment.target, kind) if runs else None
-
     def _order(self, key: LaneKey, wanted: Wanted) -> None:
         lane = self._lanes.get(key)
         if lane is None:
@@ -265,8 +265,6 @@ class Agent:
             )
             self._group.create_task(self._drive(lane))
         lane.want(wanted)
-
-    # Acting -------------------------------------------------------------------------------
 
     async def _drive(self, lane: Lane) -> None:
         """Let one lane turn until nothing is left to do in it; no other lane waits for it."""

@@ -49,13 +49,14 @@ class Halts:
         """Of one of them; None while there is none."""
         return next(iter(self._reasons.values()), None)
 
-    def saw(self, event: Event) -> None:
-        """Take in a change of one."""
+    def saw(self, event: Event) -> bool:
+        """Take in a change of one; True when there was one."""
         if event.change is Change.DELETED:
             self._reasons.pop(event.object["metadata"]["name"], None)
         elif event.change is not Change.SYNCED:
             spec = HaltSpec.model_validate(event.object.get("spec") or {})
             self._reasons[event.object["metadata"]["name"]] = spec.reason
+        return event.change is not Change.SYNCED
 
 
 class Standing(Enum):

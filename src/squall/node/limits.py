@@ -8,6 +8,9 @@ from squall.api.cluster import NAMESPACE, POD, Change, Event, Object, Resource
 from squall.api.node_fault import NodeFaultSpec, NodeFaultTarget
 from squall.api.policy import EVERYTHING, Policy
 from squall.injection.kind import FaultKind
+from squall.node.assignments import Assignment
+from squall.node.holdings import Judged
+from squall.node.leases import Standing
 from squall.node.targets import bare, container_ids
 
 FREE = Policy()
@@ -78,9 +81,13 @@ class Limits:
         return changed
 
     def refuses(
-        self, spec: NodeFaultSpec, target: NodeFaultTarget, kind: FaultKind
+        self, judged: Judged, assignment: Assignment, kinds: Mapping[str, FaultKind]
     ) -> Refusal | None:
-        """Say why a fault must not act on a target; None when it may."""
+        """Say why a fault that may act now must not; None when it may, or does not act anyway."""
+        if judged.standing is not Standing.RUNS:
+            return None
+        spec, target = judged.held.spec, assignment.target
+        kind = kinds[assignment.key.kind]
         pod = self._pods.get(target.pod_uid)
         if why := self._beyond_network(target, kind, pod) or self._beyond_extent(spec, target):
             return Refusal(why)
