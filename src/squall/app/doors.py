@@ -95,6 +95,7 @@ class Doors:
         from squall.app.up import no_objects, objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.aside import see_every_cgroup  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
@@ -107,6 +108,7 @@ class Doors:
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"
             return
+        see_every_cgroup()
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
             # An agent of a cluster has none beside its journal.
