@@ -13,6 +13,7 @@ from typing import Any
 from squall.api.cluster import Cluster
 from squall.app.places import Places, boot_id
 from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, UpSettings
+from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
@@ -32,6 +33,12 @@ class Doors:
         """Connect to the API that `access` finds."""
         async with HttpCluster.from_kubeconfig(_kubeconfig(access)) as cluster:
             yield cluster
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+        from squall.linux.clock import SystemClock  # noqa: PLC0415  (see `up`)
+
+        return SystemClock()
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run everything on this host until stopped."""

@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from squall.cli import apply, doctor, execute, get, halt, preview, recover, run, up
+from squall.cli import (
+    apply,
+    doctor,
+    execute,
+    get,
+    halt,
+    install,
+    preview,
+    recover,
+    run,
+    uninstall,
+    up,
+)
 from squall.cli.parts import Parts
 from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
 
@@ -28,7 +40,7 @@ def program() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover):
+    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover, install, uninstall):
         verb.add_to(app)
     return app
 
