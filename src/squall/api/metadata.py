@@ -26,3 +26,8 @@ CONTROLLER_NODE = "controller.squall.dev"
 by the API alone; no node of a cluster can have this name by accident."""
 EXPERIMENT_UID = "squall.dev/experiment-uid"
 """Label of a NodeFault: uid of the experiment it belongs to."""
+STOPPED = "squall.dev/stopped"
+"""Label of a Pod whose containers run the pause image in place of their own: `"true"`. A label, so
+that whoever comes after a crash finds them by one question."""
+PAUSED_WITH = "squall.dev/paused-with"
+"""Annotation of such a Pod: the pause image it was given."""
