@@ -1,13 +1,24 @@
 """A whole Kubernetes on one machine: what tests hold in their hands."""
 
-import subprocess
+import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testbed.cluster import control_plane, credentials, images, network, nodes, records, removal
+from testbed.cluster import (
+    control_plane,
+    credentials,
+    images,
+    namespaces,
+    network,
+    nodes,
+    records,
+    removal,
+)
 from testbed.cluster.layout import DEFAULT_NAME, Layout, Node
+from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import Process, Processes
 from testbed.kubernetes.build import programs
 
@@ -52,11 +63,8 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
-        command = [programs() / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        program = str(programs() / "kubectl")
+        return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node."""
@@ -66,19 +74,18 @@ class Cluster:
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""
-        owned = self._record.owner is not None
+        name, enter = component, inside(self._layout.net)
         if node is None:
-            command = control_plane.commands(self._layout)[component]
-            self._processes.start(self._layout.netns, component, command, owned=owned)
+            commands = control_plane.commands(self._layout)
         else:
             place = self.node(node)
-            command = nodes.commands(self._layout, place)[component]
-            self._processes.start(place.netns, f"{node}-{component}", command, owned=owned)
+            name, enter = f"{node}-{component}", inside(place.net, mounts=place.view)
+            commands = nodes.commands(self._layout, place)
+        owned = self._record.owner is not None
+        self._processes.start(name, [*enter, *commands[component]], owned=owned)
 
     def kill(self, component: str, node: str | None = None) -> None:
         """SIGKILL a component, and wait until it is gone."""
-        import signal
-
         process = self.process(component, node)
         process.send(signal.SIGKILL)
         if not process.wait(10.0):
@@ -108,7 +115,7 @@ class Cluster:
 
     def run_in_node(self, node: str, *command: str) -> str:
         """Run a command in a node's network namespace and return what it prints."""
-        return network.run(*network.inside(self.node(node).netns, *command))
+        return run(*inside(self.node(node).net, *command))
 
     def node(self, name: str) -> Node:
         """Find a node; raises `ValueError` when there is none of that name."""
@@ -141,6 +148,7 @@ def up(name: str = DEFAULT_NAME, size: int = 2, *, owned: bool = False) -> Clust
                     f"cluster {name} is up; take it down first, or choose another name"
                 )
         record = records.begin(name, size, owned=owned)
+        namespaces.make(record.layout)
         network.make(record.layout)
     try:
         return _start(record)
@@ -192,8 +200,7 @@ def _start(record: records.Record) -> Cluster:
     for node in layout.nodes:
         nodes.configure(layout, node)
         cluster.start("containerd", node.name)
-    for node in layout.nodes:
-        _until("containerd", lambda node=node: _answers(node))
+    _until("containerd", lambda: all(map(_answers, layout.nodes)))
     cluster.load(*archives)
     _until("kube-apiserver", lambda: cluster.kubectl("get", "--raw", "/readyz") == "ok")
     cluster.start("kube-controller-manager")
@@ -201,18 +208,34 @@ def _start(record: records.Record) -> Cluster:
     for node in layout.nodes:
         cluster.start("kubelet", node.name)
         cluster.start("kube-proxy", node.name)
+    cluster.kubectl("create", "-f=-", stdin=control_plane.manifests(layout))
+    cluster.start("coredns")
     _until("nodes", lambda: _ready(cluster) == layout.size)
+    # No pod can be made before.
+    _until("accounts", lambda: bool(cluster.kubectl("get", "serviceaccount", "default")))
+    _until(
+        "coredns", lambda: _is_ready(f"http://{layout.address}:{control_plane.NAMES_PORT}/ready")
+    )
     return cluster
 
 
 def _answers(node: Node) -> bool:
-    network.run("ctr", f"--address={node.socket}", "version")
+    run("ctr", f"--address={node.socket}", "version")
     return True
 
 
 def _ready(cluster: Cluster) -> int:
     path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
     return cluster.kubectl("get", "nodes", "-o", path).split().count("True")
+
+
+def _is_ready(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def _until(what: str, ready: Callable[[], bool]) -> None:
