@@ -23,6 +23,7 @@ from squall.cli.parts import (
     ControllerSettings,
     UpSettings,
 )
+from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
@@ -42,6 +43,12 @@ class Doors:
         """Connect to the API that `access` finds."""
         async with HttpCluster(Connection(_config(access))) as cluster:
             yield cluster
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+        from squall.linux.clock import SystemClock  # noqa: PLC0415  (see `up`)
+
+        return SystemClock()
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run everything on this host until stopped."""
