@@ -190,7 +190,11 @@ class Load:
                         watching.set()
                         continue
                     there = event.change is not Change.DELETED
-                    if reached(event.object) if reached and there else reached is None and not there:
+                    if (
+                        reached(event.object)
+                        if reached and there
+                        else reached is None and not there
+                    ):
                         found[_name(event.object)] = event.object
                     if wanted.keys() <= found.keys():
                         break

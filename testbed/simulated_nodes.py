@@ -190,9 +190,7 @@ async def _act(kubeconfig: Path, folder: Path, numbers: range, lease_seconds: fl
     clock = SystemClock()
     async with asyncio.TaskGroup() as group:
         for number in numbers:
-            world = World(
-                clock, FakeNetwork(), FakeContainers(), FakePods(), FakeStressors(clock)
-            )
+            world = World(clock, FakeNetwork(), FakeContainers(), FakePods(), FakeStressors(clock))
             journal = Journal(folder / "journals" / f"{number}.db", "boot")
             agent = Agent(
                 HttpCluster.from_kubeconfig(kubeconfig),

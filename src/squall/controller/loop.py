@@ -58,8 +58,8 @@ class Controller:
         self._cluster, self._clock, self._kinds = cluster, clock, kinds
         self._namespace, self._lease_seconds, self._registry = namespace, lease_seconds, registry
         self._queue: WorkQueue[Key] = WorkQueue(self._work, clock)
-        self._pods = Cache(POD, read_pod, self._pods_changed)
-        self._nodes = Cache(NODE, _labels, self._pods_changed)
+        self._pods = Cache(POD, read_pod, self._pods_changed, whole=False)
+        self._nodes = Cache(NODE, _labels, self._pods_changed, whole=False)
         self._halts = Cache(HALT, _reason, self._halt_changed)
         self._node_faults = Cache(NODE_FAULT, read_assigned, self._node_fault_changed)
         self._experiments = {
@@ -149,10 +149,11 @@ class Controller:
         kind, namespace, name = key
         cache = self._experiments[kind]
         obj = cache.objects.get((namespace, name))
+        if obj is not None and (rest := self._carrier.rests(obj)) > 0:
+            return Again(seconds=rest)
         seen = read_experiment(self._kinds[kind], obj) if obj else None
         facts, strangers = self._facts(key, seen)
-        for stranger in strangers:
-            await self._carrier.remove(stranger)
+        await self._carrier.remove(strangers)
         if obj is None or seen is None:
             self._follows_pods.discard(key)
             return Again()
