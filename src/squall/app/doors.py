@@ -10,15 +10,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from lightkube import SingleConfig
+
 from squall.api.cluster import Cluster
+from squall.app.asking import ask
 from squall.app.places import Places, boot_id
-from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, UpSettings
+from squall.cli.parts import (
+    DEFAULT_DATA_DIRECTORY,
+    Access,
+    AgentSettings,
+    ControllerSettings,
+    UpSettings,
+)
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
 from squall.kubernetes.exec import Streams, run_in_pod
-from squall.kubernetes.kubeconfig import find, load
+from squall.kubernetes.kubeconfig import chosen
 from squall.node.doctor import Finding, examine
 
 CHUNK_BYTES = 65536
@@ -30,7 +39,7 @@ class Doors:
     @asynccontextmanager
     async def cluster(self, access: Access) -> AsyncIterator[Cluster]:
         """Connect to the API that `access` finds."""
-        async with HttpCluster.from_kubeconfig(_kubeconfig(access)) as cluster:
+        async with HttpCluster(Connection(_config(access))) as cluster:
             yield cluster
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
@@ -41,11 +50,29 @@ class Doors:
             raise PermissionError("squall up needs root: it makes namespaces and cgroups")
         await Up(settings).run(ready)
 
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until stopped."""
+        from squall.app.agent import NodeAgent  # noqa: PLC0415  (see `up`)
+
+        if os.geteuid() != 0:
+            raise PermissionError("squall agent needs root: it acts in the targets' namespaces")
+        await NodeAgent(settings).run(ready)
+
+    async def controller(self, settings: ControllerSettings, ready: Callable[[], None]) -> None:
+        """Control until stopped."""
+        from squall.app.controller import ClusterController  # noqa: PLC0415  (see `up`)
+
+        await ClusterController(settings).run(ready)
+
+    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
+        """Ask another process how it is."""
+        return ask(socket, ready=ready)
+
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:
         """Run a command inside a target."""
-        connection = Connection(load(_kubeconfig(access)))
+        connection = Connection(_config(access))
         streams = Streams(_writer(1), _writer(2), _chunks())
         try:
             return await run_in_pod(
@@ -82,7 +109,8 @@ class Doors:
             return
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
-            objects = objects_of(places)
+            # An agent of a cluster has none beside its journal.
+            objects = objects_of(places) if places.objects.exists() else no_objects()
         except (TryAgain, OSError) as unreadable:
             yield f"{unreadable}; going on without"
             objects = no_objects()
@@ -112,8 +140,8 @@ class Doors:
             return found.lines()
 
 
-def _kubeconfig(access: Access) -> Path:
-    return find(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
+def _config(access: Access) -> SingleConfig:
+    return chosen(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

@@ -95,6 +95,33 @@ class Parts(Protocol):
             ready: called once with the address when requests are answered.
         """
 
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until SIGTERM or SIGINT, then restore every target.
+
+        Args:
+            settings: where and how.
+            ready: called once when the agent has begun.
+        """
+
+    async def controller(self, settings: ControllerSettings, ready: Callable[[], None]) -> None:
+        """Choose targets and order faults, with others in turn, until SIGTERM or SIGINT.
+
+        Args:
+            settings: where and how.
+            ready: called once when the caches are filled.
+        """
+
+    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
+        """Ask a controller or an agent whether it is well, by the socket of its `--health`.
+
+        Args:
+            socket: path of the Unix socket.
+            ready: ask whether it is ready; else only whether it is alive.
+
+        Returns:
+            Whether it is, and what it said.
+        """
+
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:

@@ -1,7 +1,7 @@
 """The controller: watches everything, decides by a pure step, carries out; one task per object."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -42,9 +42,10 @@ class Controller:
         namespace: of the installation; NodeFaults and the lease live there.
         identity: who holds the lease; a controller restarted under its own goes on at once.
         registry: where its metrics are shown.
+        leading: called whenever it begins or ceases to lead.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one argument for each port and setting)
         self,
         cluster: Cluster,
         clock: Clock,
@@ -54,11 +55,13 @@ class Controller:
         namespace: str = INSTALL_NAMESPACE,
         identity: str,
         registry: CollectorRegistry = REGISTRY,
+        leading: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._cluster, self._clock, self._kinds = cluster, clock, kinds
         self._namespace, self._lease_seconds, self._registry = namespace, lease_seconds, registry
+        self._leading = leading
         self._queue: WorkQueue[Key] = WorkQueue(self._work, clock)
-        self._pods = Cache(POD, read_pod, self._pods_changed, whole=False)
+        self._pods = Cache(POD, read_pod, self._pod_changed, whole=False)
         self._nodes = Cache(NODE, _labels, self._pods_changed, whole=False)
         self._halts = Cache(HALT, _reason, self._halt_changed)
         self._node_faults = Cache(NODE_FAULT, read_assigned, self._node_fault_changed)
@@ -76,6 +79,7 @@ class Controller:
             identity=identity,
             lease_seconds=lease_seconds,
             changed=self._lead,
+            pod_of=lambda name: self._pods.values.get((namespace, name)),
         )
         self._recorder = Recorder(cluster, clock)
         self._carrier = Carrier(cluster, clock, namespace, self._node_faults, self._recorder)
@@ -93,6 +97,15 @@ class Controller:
                 group.create_task(self._queue.run())
         finally:
             self._registry.unregister(metrics)
+
+    async def hand_over(self) -> None:
+        """Stop acting and release the lease, so that another leads at once; then cancel `run`."""
+        await self._leadership.release()
+
+    def missing(self) -> str:
+        """Name what has not been listed yet; empty when everything has."""
+        caches = (*self._world(), *self._experiments.values())
+        return ", ".join(c.resource.plural for c in caches if not c.synced.is_set())
 
     def _world(self) -> list[Cache[Any]]:
         return [self._pods, self._nodes, self._halts, self._node_faults]
@@ -132,6 +145,7 @@ class Controller:
             self._ask_all()
         else:
             self._queue.stop()
+        self._leading(leads)
 
     async def _work(self, key: Key) -> Again:
         """Take one experiment a step further; the only place where anything may be caught."""
@@ -231,6 +245,11 @@ class Controller:
             if not self._assigned.get(key):
                 self._assigned.pop(key, None)
         self._queue.ask(key)
+
+    def _pod_changed(self, pod: Object) -> None:
+        if pod["metadata"].get("namespace") == self._namespace:
+            self._leadership.look_again()
+        self._pods_changed(pod)
 
     def _pods_changed(self, _: Object) -> None:
         for key in self._follows_pods:

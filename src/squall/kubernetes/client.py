@@ -88,6 +88,17 @@ class HttpCluster:
             content_type="application/merge-patch+json",
         )
 
+    async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
+        """Bring an object to what one manager wants of it; JSON is the YAML that is sent."""
+        metadata = obj["metadata"]
+        return await self._connection.send(
+            "PATCH",
+            path_of(resource, metadata.get("namespace"), metadata["name"]),
+            query={"fieldManager": manager, "force": "true"},
+            body={"apiVersion": resource.api_version, "kind": resource.kind, **obj},
+            content_type="application/apply-patch+yaml",
+        )
+
     async def delete(
         self,
         resource: Resource,

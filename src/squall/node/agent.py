@@ -21,15 +21,17 @@ from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
+from squall.node.api_targets import ApiTargets
 from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
 from squall.node.journal import Journal, LaneKey
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Silence, Situation, Standing
 from squall.node.placing import place
+from squall.node.recalling import recalled
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
-from squall.node.targets import Processes, Targets, bare
+from squall.node.targets import Finder, Processes, Targets, bare
 from squall.node.waiting import unless
 from squall.telemetry import logger
 
@@ -52,7 +54,8 @@ class Agent:
         clock: time.
         kinds: the fault kinds this agent knows, by name.
         world: what injectors, strikers and probes act through.
-        processes: finds containers on this node.
+        processes: finds containers on this node; None where there is no node: then the targets
+            are pods anywhere, touched by the API alone, and the journal need not last.
         journal: held open by the caller, who closes it.
         node_name: only NodeFaults for this node are carried out.
         lease_seconds: silence of the controller after which faults are taken back.
@@ -65,7 +68,7 @@ class Agent:
         clock: Clock,
         kinds: Mapping[str, FaultKind],
         world: World,
-        processes: Processes,
+        processes: Processes | None,
         journal: Journal,
         *,
         node_name: str,
@@ -74,7 +77,8 @@ class Agent:
     ) -> None:
         self._cluster, self._clock, self._journal = cluster, clock, journal
         self._node_name, self._namespace = node_name, namespace
-        self._rooms, self._targets = Rooms(kinds, world), Targets(processes)
+        self._rooms = Rooms(kinds, world)
+        self._targets: Finder = Targets(processes) if processes else ApiTargets()
         self._reports = Reports(cluster, clock, namespace)
         self._holdings = Holdings(journal, clock)
         self._silence = Silence(lease_seconds, clock.boottime())
@@ -97,7 +101,8 @@ class Agent:
                 self._group.create_task(self._follow_faults())
                 self._group.create_task(self._follow_halts())
                 self._group.create_task(self._follow_lease())
-                self._group.create_task(self._follow_pods())
+                if not self._targets.by_api:
+                    self._group.create_task(self._follow_pods())
                 self._group.create_task(self._reports.run())
                 self._group.create_task(self._plan_for_ever())
                 self._group.create_task(self._rooms.warm_up())
@@ -187,6 +192,11 @@ class Agent:
         return Situation(now, self._silence.begins, halted, self._stopping)
 
     async def _plan_for_ever(self) -> None:
+        if self._targets.by_api:
+            while self._unsynced:  # what no NodeFault names is taken back, so all must be known
+                self._changed.clear()
+                await self._changed.wait()
+            self._touched |= await recalled(self._rooms, self._clock)
         while True:
             self._changed.clear()
             if self._holdings.running():

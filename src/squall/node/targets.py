@@ -27,6 +27,28 @@ class Processes(Protocol):
         """
 
 
+class Finder(Protocol):
+    """Resolves the targets of one agent."""
+
+    by_api: bool
+    """Are they touched through the API alone, so that a lost journal does no harm?"""
+
+    def saw(self, event: Event) -> str:
+        """Take in a change of a pod; returns its uid when its containers changed."""
+
+    async def learn(self, container_ids: Iterable[str]) -> None:
+        """Look processes up in one go, so that `find` need not."""
+
+    def containers_of(self, pod_uid: str) -> tuple[str, ...]:
+        """List the containers of a pod that its status calls running."""
+
+    def forget(self, target: Target) -> None:
+        """Drop what is remembered of a target that turned out to be gone."""
+
+    async def find(self, key: LaneKey, container_id: str, *, host_network: bool) -> Target:
+        """Resolve one target; raises `TargetGone`, or `TryAgain` while it is between two lives."""
+
+
 def lane_key(kind: str, target: NodeFaultTarget) -> LaneKey:
     """Say which faults merge: those of one kind on one pod, or on one container of it.
 
@@ -47,6 +69,8 @@ class Targets:
     A remembered process may have ended: whoever uses it learns that by `TargetGone`, calls
     `forget`, and asks again.
     """
+
+    by_api = False
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes

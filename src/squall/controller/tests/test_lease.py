@@ -44,6 +44,12 @@ class Line:
     async def patch(self, *args):
         return await self._do(self.cluster.patch, *args)
 
+    async def watch(self, *args, **kwargs):
+        async for event in self.cluster.watch(*args, **kwargs):
+            if self.hangs:
+                await asyncio.Event().wait()
+            yield event
+
     async def _do(self, call, *args):
         if self.hangs:
             await asyncio.Event().wait()
