@@ -32,6 +32,7 @@ test-host: setup ## injectors, targets and the command line on this kernel; root
 
 test-kubernetes: setup ## the contract of the API, embedded and with a real kube-apiserver
 	$(PY) -m testbed.kubernetes
+	$(PY) -m testbed.helm
 	$(PYTEST) -m kubernetes tests/kubernetes
 
 test-survival: setup ## kill parts at random, compare the host with what it was; root
@@ -62,8 +63,9 @@ bench: setup ## figures against limits measured in the same run
 image: setup ## the container image of controller and agent, and that of the tests' targets
 	$(PY) -m testbed.images
 
-generate: setup ## CRDs and the reference, from models and verbs
+generate: setup ## CRDs and the reference, from models and verbs; manifests from the chart
 	$(PY) -m testbed.generate
+	$(PY) -m testbed.manifests
 
 lock: setup ## pin every dependency by hash
 	$(UV) lock --quiet

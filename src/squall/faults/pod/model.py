@@ -57,3 +57,9 @@ def by_api(spec: PodChaosSpec) -> bool:
 def per_container(spec: PodChaosSpec) -> bool:
     """Tell the one action that hits single containers."""
     return spec.action == "container-kill"
+
+
+def needed(spec: PodChaosSpec) -> tuple[str, ...]:
+    """Tell what an agent needs, where it is one that acts."""
+    acts = {"container-kill": ("pod:kill",), "pod-failure": ("pod:freeze",)}
+    return acts.get(spec.action, ())
