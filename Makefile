@@ -59,6 +59,9 @@ bench: setup ## figures against limits measured in the same run
 	for file in bench/[a-z]*.py; do echo "== $$file"; PYTHONPATH=. $(PY) $$file || exit 1; done
 
 ##@ things that are generated
+image: setup ## the container image of controller and agent, and that of the tests' targets
+	$(PY) -m testbed.images
+
 generate: setup ## CRDs and the reference, from models and verbs
 	$(PY) -m testbed.generate
 
@@ -70,4 +73,4 @@ room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
 .PHONY: help demo test check test-fast test-host test-kubernetes test-survival test-kernel \
-	setup format bench generate lock room
+	setup format bench image generate lock room

@@ -32,6 +32,14 @@ from testbed.kubernetes.build import programs
 START_SECONDS = 90.0
 """How long a start may take; 5 s on a quiet machine."""
 
+_AUDIT = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+"""
+_AUDIT_FLAGS = ("--audit-policy-file=audit.yaml", "--audit-log-path=audit.log")
+
 
 @dataclass(frozen=True, slots=True)
 class ApiServer:
@@ -40,6 +48,8 @@ class ApiServer:
     url: str
     token: str
     """Of an administrator (`system:masters`)."""
+    folder: Path
+    """Keys, data and logs; `audit.log` where it was asked for."""
     authority: Path
     """Certificate that its own is to be checked with."""
     kubeconfig: Path
@@ -48,6 +58,10 @@ class ApiServer:
     def kubectl(self) -> Path:
         """The program; built at its first use."""
         return programs() / "kubectl"
+
+    def kubeconfig_of(self, user: str) -> Path:
+        """Where the kubeconfig of one of the further users is."""
+        return self.folder / f"{user}.kubeconfig"
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
@@ -69,12 +83,20 @@ def missing() -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iterator[ApiServer]:
+def running(
+    folder: Path,
+    definitions: Sequence[Mapping[str, Any]] = (),
+    *,
+    users: Sequence[str] = (),
+    audited: bool = False,
+) -> Iterator[ApiServer]:
     """Start etcd and kube-apiserver, install the definitions, and end both processes afterwards.
 
     Args:
         folder: for keys, data and logs; may vanish afterwards.
         definitions: CustomResourceDefinitions to install once the server is ready.
+        users: further administrators, told apart in the audit log.
+        audited: write one line for each request to `audit.log`?
 
     Raises:
         RuntimeError: something is missing or did not start (says what, with the end of its log),
@@ -85,19 +107,25 @@ def running(folder: Path, definitions: Sequence[Mapping[str, Any]] = ()) -> Iter
     program = programs() / "kube-apiserver"
     token = secrets.token_hex(16)
     write_certificates(folder)
-    (folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
+    tokens = {"admin": token} | {user: secrets.token_hex(16) for user in users}
+    lines = [f'{secret},{user},{user},"system:masters"\n' for user, secret in tokens.items()]
+    (folder / "tokens.csv").write_text("".join(lines))
+    (folder / "audit.yaml").write_text(_AUDIT)
     store, port = f"http://127.0.0.1:{_free_port()}", _free_port()
     server = ApiServer(
         url=f"https://127.0.0.1:{port}",
         token=token,
+        folder=folder,
         authority=folder / "ca.crt",
         kubeconfig=folder / "kubeconfig",
     )
     write_kubeconfig(server)
+    for user in users:
+        write_kubeconfig(server, tokens[user], server.kubeconfig_of(user))
     with ExitStack() as ends:
         etcd = ends.enter_context(_process(folder, "etcd", _etcd(store)))
         _wait("etcd", f"{store}/health", etcd, folder)
-        command = [str(program), *_flags(store, port)]
+        command = [str(program), *_flags(store, port), *(_AUDIT_FLAGS if audited else ())]
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
         if definitions:
@@ -197,19 +225,26 @@ def _wait(
     raise RuntimeError("\n".join([f"{name} {state}; the end of its log:", *log]))
 
 
-def write_kubeconfig(server: ApiServer) -> None:
-    """Write what leads clients to the server, readable by its owner alone."""
+def write_kubeconfig(server: ApiServer, token: str = "", path: Path | None = None) -> None:
+    """Write what leads clients to the server, readable by its owner alone.
+
+    Args:
+        server: where it leads.
+        token: whose; the administrator's unless given.
+        path: where to write; `server.kubeconfig` unless given.
+    """
+    path = path or server.kubeconfig
     cluster = {"server": server.url, "certificate-authority": str(server.authority)}
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "testbed",
         "clusters": [{"name": "testbed", "cluster": cluster}],
-        "users": [{"name": "admin", "user": {"token": server.token}}],
+        "users": [{"name": "admin", "user": {"token": token or server.token}}],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "admin"}}],
     }
-    server.kubeconfig.touch(mode=0o600)
-    server.kubeconfig.write_text(yaml.safe_dump(config))
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
 
 
 def _free_port() -> int:

@@ -1,6 +1,7 @@
 """Keys and certificates of a server that lives for one test run."""
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,34 +13,71 @@ from cryptography.x509.oid import NameOID
 _DAY = timedelta(days=1)
 
 
+class Authority:
+    """Signs certificates and keeps them, with their keys, in one folder; its own is ca.crt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _name("testbed authority")
+        root = _certificate(self._name, self._name, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        )
+        self._write("ca", root)
+
+    def issue(
+        self, file: str, name: str, groups: Sequence[str] = (), hosts: Sequence[str] = ()
+    ) -> None:
+        """Write FILE.crt and FILE.key.
+
+        Args:
+            file: what they are called.
+            name: who it is, for a client.
+            groups: which groups a client is in.
+            hosts: addresses and names of a server.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = _certificate(_name(name, groups), self._name, key)
+        if hosts:
+            names = x509.SubjectAlternativeName([_host(host) for host in hosts])
+            leaf = leaf.add_extension(names, critical=False)
+        self._write(file, leaf)
+        write_key(self._folder / f"{file}.key", key)
+
+    def _write(self, file: str, builder: x509.CertificateBuilder) -> None:
+        signed = builder.sign(self._key, hashes.SHA256())
+        pem = signed.public_bytes(serialization.Encoding.PEM)
+        (self._folder / f"{file}.crt").write_bytes(pem)
+
+
 def write_certificates(folder: Path) -> None:
     """Write ca.crt, server.crt and server.key for 127.0.0.1, and accounts.key for tokens."""
-    authority, server, accounts = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-    issuer, subject = _name("testbed authority"), _name("kube-apiserver")
-    root = _certificate(issuer, issuer, authority).add_extension(
-        x509.BasicConstraints(ca=True, path_length=0), critical=True
-    )
-    addresses = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    leaf = _certificate(subject, issuer, server).add_extension(
-        x509.SubjectAlternativeName(addresses), critical=False
-    )
-    for name, builder in (("ca", root), ("server", leaf)):
-        signed = builder.sign(authority, hashes.SHA256())
-        (folder / f"{name}.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    for name, key in (("server", server), ("accounts", accounts)):
-        path = folder / f"{name}.key"
-        path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
+    Authority(folder).issue("server", "kube-apiserver", hosts=["127.0.0.1", "localhost"])
+    write_key(folder / "accounts.key")
+
+
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey | None = None) -> None:
+    """Write a private key, a new one unless it is given, readable by its owner alone."""
+    path.touch(mode=0o600)
+    path.write_bytes(
+        (key or ec.generate_private_key(ec.SECP256R1())).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
         )
+    )
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def _host(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _name(text: str, groups: Sequence[str] = ()) -> x509.Name:
+    organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    return x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
 def _certificate(

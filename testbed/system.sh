@@ -5,9 +5,10 @@ set -euo pipefail
 run=(python3-venv nftables iproute2 stress-ng util-linux)                      # the product
 build=(gcc make libc6-dev)                                        # the native crate
 tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static)
+images=(buildah debootstrap)                                      # container images, without a registry
 
 missing=()
-for package in "${run[@]}" "${build[@]}" "${tests[@]}"; do
+for package in "${run[@]}" "${build[@]}" "${tests[@]}" "${images[@]}"; do
     dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' ||
         missing+=("$package")
 done

@@ -1,25 +1,16 @@
-"""Build kubectl and kube-apiserver from Kubernetes' Go modules, once for each user and version.
+"""Build kubectl, kube-apiserver and the other components from Kubernetes' Go modules.
 
 Run it as `python -m testbed.kubernetes`; it prints the folder that holds the programs.
-Only the Go module proxy is asked; nothing prebuilt is downloaded.
 """
 
-import fcntl
-import hashlib
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
-MODULE = Path(__file__).parent
-"""The Go module: main.go says which components the one program can be."""
+from testbed.golang import Module
 
-SOURCES = ("main.go", "go.mod", "go.sum")
+FOLDER = Path(__file__).parent
+"""The Go module: main.go says which components the one program can be."""
 
 
 @cache
@@ -29,14 +20,7 @@ def programs() -> Path:
     Raises:
         RuntimeError: Go is missing, or the build failed; says what to do.
     """
-    go, folder = _go(), built_folder()
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / "kubernetes.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second build would only slow the first down
-            if not folder.is_dir():
-                _build(go, folder)
-    return folder
+    return _module().build()
 
 
 def built_folder() -> Path:
@@ -45,66 +29,19 @@ def built_folder() -> Path:
     Raises:
         RuntimeError: Go is missing.
     """
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache_home / "squall" / f"kubernetes-{_fingerprint(_go())}"
-
-
-def _go() -> str:
-    go = shutil.which("go")
-    if go is None:
-        raise RuntimeError("go is not on PATH; install Go 1.24 or newer (go.dev/dl)")
-    return go
-
-
-def _fingerprint(go: str) -> str:
-    """Tell one program from another: its sources, the compiler and how it is called."""
-    version = subprocess.run([go, "version"], check=True, capture_output=True).stdout
-    digest = hashlib.sha256(version + _linker_flags().encode())
-    for name in SOURCES:
-        digest.update((MODULE / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _build(go: str, folder: Path) -> None:
-    """Build into a folder beside the final one and rename it, so that no half is ever found."""
-    print("building kubectl and kube-apiserver (minutes, once) ...", file=sys.stderr, flush=True)
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as scratch:
-        made = Path(scratch, "bin")
-        made.mkdir(mode=0o755)
-        program = made / "kubernetes"
-        command = ["nice", go, "build", "-trimpath", "-ldflags", _linker_flags(), "-o", program]
-        done = subprocess.run([*command, "."], cwd=MODULE, env=_environment(), check=False)
-        if done.returncode:
-            raise RuntimeError(
-                "Kubernetes was not built: see the messages above; a first build needs the Go"
-                " module proxy (`go env GOPROXY`) and 6 GB of disk"
-            )
-        for name in components():
-            (made / name).symlink_to(program.name)
-        made.rename(folder)
-    size = (folder / "kubernetes").stat().st_size >> 20
-    print(f"built in {time.monotonic() - began:.0f} s: {size} MiB in {folder}", file=sys.stderr)
+    return _module().built()
 
 
 def components() -> list[str]:
     """Read from main.go what the program can be called as."""
-    return re.findall(r'^\t"([a-z-]+)":', (MODULE / "main.go").read_text(), re.MULTILINE)
+    return re.findall(r'^\t"([a-z-]+)":', (FOLDER / "main.go").read_text(), re.MULTILINE)
 
 
-def _linker_flags() -> str:
-    """No symbols, and the version that `kubectl version` and `/version` report."""
-    found = re.search(r"^\tk8s\.io/kubernetes (v(\d+)\.(\d+)\S*)$", _module_file(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"{MODULE / 'go.mod'} requires no k8s.io/kubernetes")
-    stamps = {"gitVersion": found[1], "gitMajor": found[2], "gitMinor": found[3]}
-    stamp = "k8s.io/component-base/version."
-    return " ".join(["-s -w", *(f"-X {stamp}{name}={value}" for name, value in stamps.items())])
-
-
-def _module_file() -> str:
-    return (MODULE / "go.mod").read_text()
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+def _module() -> Module:
+    """Stamp it with the version that `kubectl version` and `/version` report."""
+    module = Module(FOLDER, "kubernetes")
+    version = module.required("k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    stamps = {f"k8s.io/component-base/version.{name}": value for name, value in values.items()}
+    return Module(FOLDER, "kubernetes", stamps=stamps, aliases=tuple(components()))

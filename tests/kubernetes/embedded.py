@@ -55,6 +55,7 @@ def embedded_server(folder: Path) -> Iterator[ApiServer]:
             url=f"https://127.0.0.1:{found[0]}",
             token=token,
             authority=files.authority,
+            folder=folder,
             kubeconfig=folder / "kubeconfig",
         )
         write_kubeconfig(server)

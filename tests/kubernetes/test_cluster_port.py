@@ -178,6 +178,32 @@ async def test_status_and_spec_are_written_apart(cluster: Cluster, namespace: st
     assert marked["metadata"]["generation"] == 2
 
 
+async def test_an_applied_object_is_created_then_kept(cluster: Cluster, namespace: str):
+    wanted = lease(namespace, labels={"app": "web"})
+    made = await cluster.apply(LEASE, wanted, manager="one")
+    assert (made["metadata"]["labels"], made["spec"]) == ({"app": "web"}, wanted["spec"])
+    again = await cluster.apply(LEASE, wanted, manager="one")
+    assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+
+
+async def test_an_applied_object_loses_what_its_manager_no_longer_names_and_nothing_else(
+    cluster: Cluster, namespace: str
+):
+    await cluster.apply(LEASE, lease(namespace, labels={"keep": "1", "drop": "1"}), manager="one")
+    await cluster.patch(LEASE, namespace, "one", {"metadata": {"labels": {"foreign": "1"}}})
+    wanted = lease(namespace, labels={"keep": "2"})
+    applied = await cluster.apply(LEASE, wanted, manager="one")
+    assert applied["metadata"]["labels"] == {"keep": "2", "foreign": "1"}
+
+
+async def test_an_applied_object_takes_over_what_others_set(cluster: Cluster, namespace: str):
+    await cluster.create(LEASE, lease(namespace))
+    wanted = lease(namespace)
+    wanted["spec"] = {"holderIdentity": "b"}
+    applied = await cluster.apply(LEASE, wanted, manager="one")
+    assert applied["spec"]["holderIdentity"] == "b"
+
+
 async def test_a_deleted_object_is_gone(cluster: Cluster, namespace: str):
     made = await cluster.create(LEASE, lease(namespace))
     await cluster.delete(LEASE, namespace, "one", uid=made["metadata"]["uid"])

@@ -133,6 +133,18 @@ class Cluster(Protocol):
             subresource: `status` where only the status may change.
         """
 
+    async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
+        """Bring an object to what one manager wants of it (server-side apply); create it if needed.
+
+        Fields that the manager named before and no longer names go; fields of others stay, unless
+        it names them: then it takes them over. What changes nothing keeps the version.
+
+        Args:
+            resource: the kind.
+            obj: the fields wanted; its metadata names the object and its namespace.
+            manager: who wants them.
+        """
+
     async def delete(
         self,
         resource: Resource,

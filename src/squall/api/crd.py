@@ -7,6 +7,7 @@ from typing import Any
 from squall.api import admission
 from squall.api.cluster import HALT, NODE_FAULT, WORKLOAD, Object, Resource
 from squall.api.experiment import ExperimentSpec
+from squall.api.metadata import PART_OF, SQUALL
 from squall.api.node_fault import HaltSpec, NodeFaultSpec, NodeFaultStatus
 from squall.api.schema import served_schema, structural
 from squall.api.served import AGE, Column, Schema, ServedKind
@@ -98,7 +99,11 @@ def definition(kind: ServedKind) -> Object:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{resource.plural}.{resource.group}"},
+        "metadata": {
+            "name": f"{resource.plural}.{resource.group}",
+            # Tells ours from those of an installed Chaos Mesh, which have the same names.
+            "labels": {PART_OF: SQUALL},
+        },
         "spec": {
             "group": resource.group,
             "names": names,

@@ -35,6 +35,7 @@ class FakeCluster:
         self.objects: dict[_Key, Object] = {}
         self.calls: list[tuple[str, str, str]] = []
         self.down = False
+        self._applied: dict[tuple[_Key, str], Object] = {}
         self.now = now
         self._versions, self._uids = count(1), count(1)
         self._watchers: list[tuple[Resource, str | None, str, asyncio.Queue[Event]]] = []
@@ -130,6 +131,18 @@ class FakeCluster:
             raise ApiError(422, "Invalid", message)
         return self._store(key, new, Change.MODIFIED if held else Change.DELETED)
 
+    async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
+        """Merge what is wanted, take away what this manager named before; lists are replaced."""
+        where, name = obj["metadata"].get("namespace"), obj["metadata"]["name"]
+        wanted = {key: value for key, value in obj.items() if key != "status" or not resource.group}
+        key = ((resource, where or "", name), manager)
+        if key[0] not in self.objects:
+            self._applied[key] = deepcopy(wanted)
+            return await self.create(resource, wanted)
+        patch = _difference(self._applied.get(key, {}), wanted)
+        self._applied[key] = deepcopy(wanted)
+        return await self.patch(resource, where, name, patch)
+
     async def delete(
         self,
         resource: Resource,
@@ -198,6 +211,18 @@ def merged(target: Any, patch: Any) -> Any:  # noqa: ANN401  (any JSON value)
         else:
             result[name] = merged(result.get(name), value)
     return result
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the merge patch that names all of `after` and removes the rest of `before`."""
+    patch: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            patch[name] = _difference(old, value)
+        else:
+            patch[name] = deepcopy(value)
+    return patch
 
 
 def _said(key: _Key) -> str:

@@ -10,15 +10,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from squall.api.cluster import Cluster
+from lightkube import SingleConfig
+
+from squall.api.cluster import ApiError, Cluster
+from squall.api.policy import Policy
+from squall.app.asking import ask
 from squall.app.places import Places, boot_id
-from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Access, UpSettings
+from squall.cli.parts import (
+    DEFAULT_DATA_DIRECTORY,
+    Access,
+    AgentSettings,
+    ControllerSettings,
+    UpSettings,
+)
+from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
 from squall.kubernetes.exec import Streams, run_in_pod
-from squall.kubernetes.kubeconfig import find, load
+from squall.kubernetes.kubeconfig import chosen
 from squall.node.doctor import Finding, examine
 
 CHUNK_BYTES = 65536
@@ -30,8 +41,14 @@ class Doors:
     @asynccontextmanager
     async def cluster(self, access: Access) -> AsyncIterator[Cluster]:
         """Connect to the API that `access` finds."""
-        async with HttpCluster.from_kubeconfig(_kubeconfig(access)) as cluster:
+        async with HttpCluster(Connection(_config(access))) as cluster:
             yield cluster
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+        from squall.linux.clock import SystemClock  # noqa: PLC0415  (see `up`)
+
+        return SystemClock()
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run everything on this host until stopped."""
@@ -41,11 +58,29 @@ class Doors:
             raise PermissionError("squall up needs root: it makes namespaces and cgroups")
         await Up(settings).run(ready)
 
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until stopped."""
+        from squall.app.agent import NodeAgent  # noqa: PLC0415  (see `up`)
+
+        if os.geteuid() != 0:
+            raise PermissionError("squall agent needs root: it acts in the targets' namespaces")
+        await NodeAgent(settings).run(ready)
+
+    async def controller(self, settings: ControllerSettings, ready: Callable[[], None]) -> None:
+        """Control until stopped."""
+        from squall.app.controller import ClusterController  # noqa: PLC0415  (see `up`)
+
+        await ClusterController(settings).run(ready)
+
+    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
+        """Ask another process how it is."""
+        return ask(socket, ready=ready)
+
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:
         """Run a command inside a target."""
-        connection = Connection(load(_kubeconfig(access)))
+        connection = Connection(_config(access))
         streams = Streams(_writer(1), _writer(2), _chunks())
         try:
             return await run_in_pod(
@@ -68,6 +103,7 @@ class Doors:
         from squall.app.up import no_objects, objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.aside import see_every_cgroup  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
@@ -80,9 +116,11 @@ class Doors:
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"
             return
+        see_every_cgroup()
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
-            objects = objects_of(places)
+            # An agent of a cluster has none beside its journal.
+            objects = objects_of(places) if places.objects.exists() else no_objects()
         except (TryAgain, OSError) as unreadable:
             yield f"{unreadable}; going on without"
             objects = no_objects()
@@ -105,15 +143,23 @@ class Doors:
 
     async def preview(self, access: Access, manifest: dict[str, Any]) -> Sequence[str]:
         """Name exactly the targets an experiment would hit."""
-        from squall.controller.preview import preview  # noqa: PLC0415  (see `up`)
+        from squall.app.policies import published  # noqa: PLC0415  (see `up`)
+        from squall.controller.preview import preview  # noqa: PLC0415
 
         async with self.cluster(access) as cluster:
-            found = await preview(cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31))
-            return found.lines()
+            unknown: list[str] = []
+            try:
+                policy = await published(cluster)
+            except ApiError as refused:
+                policy = Policy(allow_host_network=True)
+                unknown = [f"what this installation allows could not be read: {refused}"]
+            seed = secrets.randbelow(2**31)
+            found = await preview(cluster, kinds(), manifest, new_seed=seed, policy=policy)
+            return [*found.lines(), *unknown]
 
 
-def _kubeconfig(access: Access) -> Path:
-    return find(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
+def _config(access: Access) -> SingleConfig:
+    return chosen(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

@@ -27,6 +27,11 @@ class Places:
         return f"squall-{digest[:8]}"
 
     @property
+    def aside(self) -> str:
+        """Name of the cgroup for what outlives an agent."""
+        return f"{self.mark}-agent"
+
+    @property
     def run(self) -> Path:
         """Sockets, namespaces, states."""
         return RUN / self.mark.removeprefix("squall-")
@@ -43,7 +48,7 @@ class Places:
 
     @property
     def lock(self) -> Path:
-        """Held by the one `squall up` of this directory."""
+        """Held by the one `squall up` or `squall agent` of this directory."""
         return self.directory / "up.lock"
 
     @property
@@ -64,7 +69,7 @@ class Places:
 
 @contextmanager
 def alone(places: Places) -> Iterator[None]:
-    """Keep every other `squall up` away from an installation, before anything of it is touched.
+    """Keep every other process with an agent away from an installation, before touching it.
 
     Raises:
         TryAgain: another one runs.
@@ -74,7 +79,7 @@ def alone(places: Places) -> Iterator[None]:
             # A record lock, not flock: children that we fork must not keep it alive.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as held:
-            used = f"{places.directory} is used by another squall up"
+            used = f"{places.directory} is used by another squall up or squall agent"
             raise TryAgain(f"{used}; stop that one, or give this one its own --data-dir") from held
         yield
 

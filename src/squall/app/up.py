@@ -1,16 +1,17 @@
 """`squall up`: a Kubernetes API, controller, agent and local workloads, in one process."""
 
-import asyncio
 import gc
-import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from squall.api.policy import Policy
 from squall.app.places import Places, alone, boot_id, node_name
-from squall.app.world import squall_command, world
+from squall.app.policies import publish
+from squall.app.running import act_until, asked_to_stop, watched
+from squall.app.world import world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
 from squall.errors import TryAgain
@@ -38,11 +39,9 @@ from squall.linux.sandboxes import LinuxSandboxes
 from squall.linux.sandboxes import Places as SandboxPlaces
 from squall.linux.sessions import Commands
 from squall.linux.shaping import Shaping, TriedShaping
-from squall.linux.watcher import Watcher
 from squall.node.agent import Agent
 from squall.node.journal import Journal
 from squall.node.sandboxes import HostContainer
-from squall.telemetry import logger
 
 
 def objects_of(places: Places) -> Objects:
@@ -81,20 +80,21 @@ class Up:
         self._settings = settings
         self._places = Places(settings.data_directory)
         self._clock = SystemClock()
+        self._policy = Policy(allow_host_network=settings.allow_host_network)
         self._host = Host(node_name(), (settings.host,))
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Run until SIGTERM or SIGINT, then restore every target and end."""
-        stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        stopping = asked_to_stop()
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             stack.callback(_remove_if_empty, self._places.run)
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
-            watcher = await stack.enter_async_context(self._watched())
+            watcher = await stack.enter_async_context(
+                watched(self._places, self._settings.lease_seconds)
+            )
             journal = Journal(self._places.journal, boot_id())
             stack.callback(journal.close)
             objects = objects_of(self._places)
@@ -102,6 +102,7 @@ class Up:
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
             await register(Loopback(objects, "squall-node"), self._host, self._clock)
+            await publish(Loopback(objects, "squall-controller"), self._policy)
             shaping = TriedShaping(capabilities.shaping)
             agent = self._agent(objects, journal, shaping)
             parts = [
@@ -112,28 +113,7 @@ class Up:
             ]
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part) for part in parts]
-                acting = group.create_task(agent.run())
-                ready(address)
-                await _first(stopping.wait(), acting)
-                await agent.stop(restore=True)
-                for task in tasks:
-                    task.cancel()
-
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[Watcher]:
-        """Have somebody outside take everything back should this process die."""
-        recover = [squall_command(), "recover", "--all", "--data-dir"]
-        watcher = Watcher(
-            self._places.watcher,
-            self._settings.lease_seconds,
-            [*recover, str(self._places.directory.resolve())],
-        )
-        await watcher.start()
-        yield watcher
-        # Reached only after a clean end: whatever else happened, the watcher must see it through.
-        await watcher.stop()
+            await act_until(stopping, agent, parts, lambda: ready(address))
 
     @asynccontextmanager
     async def _sandboxes(self) -> AsyncIterator[LinuxSandboxes]:
@@ -186,6 +166,7 @@ class Up:
             journal,
             node_name=self._host.name,
             lease_seconds=self._settings.lease_seconds,
+            policy=Policy(allow_host_network=self._settings.allow_host_network),
         )
 
     def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:
@@ -194,6 +175,7 @@ class Up:
             self._clock,
             kinds(),
             lease_seconds=self._settings.lease_seconds,
+            policy=self._policy,
             identity=self._host.name,
         ).run()
 
@@ -220,12 +202,3 @@ class _NoContainers:
 
     async def signal(self, container: HostContainer, number: int) -> None:
         """Touch nothing."""
-
-
-async def _first(waiting: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
-    """Wait for a stop; an agent that ends without one has failed, and its group ends with it."""
-    asked = asyncio.ensure_future(waiting)
-    await asyncio.wait([asked, task], return_when=asyncio.FIRST_COMPLETED)
-    if not asked.done():
-        asked.cancel()
-        logger(__name__).error("the agent ended by itself")

@@ -1,13 +1,17 @@
 """The world of this host: every port of `injection.world`, by its adapter."""
 
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, NoReturn
 
 from squall.api.cluster import Cluster
 from squall.app.places import Places
 from squall.clock import Clock
+from squall.errors import Unsupported
 from squall.injection.world import World
-from squall.kubernetes.pods import ClusterPods
+from squall.kubernetes.paused_pods import PausedPods
+from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
@@ -24,14 +28,45 @@ def world(
     allow_host_network: bool = False,
 ) -> World:
     """Build what injectors act through on this host."""
+    containers = LinuxContainers()
     return World(
         clock=clock,
         network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=shaping),
-        containers=LinuxContainers(),
-        pods=ClusterPods(cluster),
+        containers=containers,
+        pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
     )
+
+
+def api_world(cluster: Cluster, clock: Clock, pause_image: str) -> World:
+    """Build what faults act through that need the API alone, and no node.
+
+    Args:
+        cluster: the API.
+        clock: time.
+        pause_image: what the containers of pods run that shall do nothing.
+    """
+    nowhere: Any = _Nowhere()
+    return World(
+        clock=clock,
+        network=nowhere,
+        containers=nowhere,
+        pods=PausedPods(cluster, pause_image),
+        stressors=nowhere,
+    )
+
+
+class _Nowhere:
+    """Every port that needs a node, where there is none."""
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
+        async def refuse(*_: object, **__: object) -> NoReturn:
+            raise Unsupported(
+                f"{name} needs the agent of the target's node; the controller acts by the API alone"
+            )
+
+        return refuse
 
 
 def squall_command() -> str:

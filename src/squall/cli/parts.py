@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squall.api.cluster import Cluster
+from squall.clock import Clock
 from squall.node.doctor import Finding
 
 DEFAULT_DATA_DIRECTORY = Path("/var/lib/squall")
@@ -87,12 +88,42 @@ class Parts(Protocol):
             FileNotFoundError: no kubeconfig anywhere; the message lists where it was sought.
         """
 
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run API, controller, agent and local workloads until SIGTERM or SIGINT.
 
         Args:
             settings: where and how.
             ready: called once with the address when requests are answered.
+        """
+
+    async def agent(self, settings: AgentSettings, ready: Callable[[], None]) -> None:
+        """Act on one node of a cluster until SIGTERM or SIGINT, then restore every target.
+
+        Args:
+            settings: where and how.
+            ready: called once when the agent has begun.
+        """
+
+    async def controller(self, settings: ControllerSettings, ready: Callable[[], None]) -> None:
+        """Choose targets and order faults, with others in turn, until SIGTERM or SIGINT.
+
+        Args:
+            settings: where and how.
+            ready: called once when the caches are filled.
+        """
+
+    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
+        """Ask a controller or an agent whether it is well, by the socket of its `--health`.
+
+        Args:
+            socket: path of the Unix socket.
+            ready: ask whether it is ready; else only whether it is alive.
+
+        Returns:
+            Whether it is, and what it said.
         """
 
     async def execute(

@@ -67,6 +67,17 @@ class Renewing(Protocol[F]):
         """Seconds after which to converge again though nothing was asked; None: no need."""
 
 
+@runtime_checkable
+class Marking(Protocol):
+    """An injector whose marks outlive every journal, such as those on an object of the API.
+
+    An agent without a lasting journal asks for them before it does anything else.
+    """
+
+    async def marked(self) -> "Sequence[Target]":
+        """Find every target that carries a mark of ours; `TryAgain` when nobody can tell now."""
+
+
 class Striker(Protocol[F]):
     """Does one thing that cannot be undone: kill, restart, reboot."""
 

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
@@ -19,6 +20,7 @@ from squall.api.cluster import (
     Object,
     Unreachable,
 )
+from squall.kubernetes.token_file import TokenFile
 
 if TYPE_CHECKING:  # costs an import of wsproto, which only `exec` needs
     from httpx2.websockets import AsyncWebSocketSession
@@ -50,7 +52,7 @@ class Connection:
         self.server: str = config.cluster.server
         self._http = httpx2.AsyncClient(
             base_url=self.server,
-            auth=user_auth(user),
+            auth=TokenFile(Path(user.token_file)) if user.token_file else user_auth(user),
             headers={"User-Agent": "squall", "Accept": "application/json"},
             timeout=TIMEOUT_SECONDS,
             trust_env=False,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 from lightkube import ConfigError, KubeConfig, SingleConfig
+from lightkube.config.models import Cluster, Context, User
 
 from squall.api.cluster import ApiError
 
@@ -13,6 +14,60 @@ _MALFORMED = (
     # The library looks into the content before it has checked its shape.
     *(AttributeError, LookupError, TypeError, ValueError),
 )
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where kubelet puts what a pod needs to speak to the API."""
+
+
+def chosen(
+    explicit: Path | None,
+    environ: Mapping[str, str],
+    data_dir: Path,
+    account: Path = SERVICE_ACCOUNT,
+) -> SingleConfig:
+    """Say how to reach the API: as was asked, else as this pod, else as `squall up` on this host.
+
+    Args:
+        explicit: what `--kubeconfig` was given.
+        environ: where `KUBECONFIG` may stand, and where kubelet names the API server.
+        data_dir: where `squall up` leaves its `kubeconfig` unless told otherwise.
+        account: folder of the pod's service account.
+
+    Raises:
+        ApiError: what was found does not say where to go (code 0).
+        FileNotFoundError: nothing was found; says where was looked.
+    """
+    if not explicit and not environ.get("KUBECONFIG") and in_pod(environ, account):
+        return service_account(environ, account)
+    return load(find(explicit, environ, data_dir))
+
+
+def in_pod(environ: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> bool:
+    """Is this a container of a pod that may speak to the API?"""
+    return "KUBERNETES_SERVICE_HOST" in environ and (account / "token").is_file()
+
+
+def service_account(environ: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> SingleConfig:
+    """Speak to the API as the service account of this pod; its namespace is the default one.
+
+    The token is not read here: kubelet replaces it before it expires.
+
+    Raises:
+        ApiError: the folder does not hold what it should (code 0).
+    """
+    host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
+    host = f"[{host}]" if ":" in host else host
+    authority, named = account / "ca.crt", account / "namespace"
+    if not authority.is_file():
+        message = f"{authority} is missing, so nobody can tell the API server from an impostor"
+        raise ApiError(0, "NoServiceAccount", message)
+    namespace = named.read_text().strip() if named.is_file() else "default"
+    return SingleConfig(
+        context_name="pod",
+        context=Context(cluster="pod", user="pod", namespace=namespace),
+        cluster=Cluster(server=f"https://{host}:{port}", certificate_auth=str(authority)),
+        user=User(token_file=str(account / "token")),
+    )
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> Path:

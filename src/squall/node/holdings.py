@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from squall.api.cluster import Object
-from squall.api.node_fault import NodeFaultSpec
+from squall.api.node_fault import NodeFaultSpec, NodeFaultStatus
 from squall.clock import Clock
 from squall.errors import TryAgain
+from squall.injection.contract import Verdict
 from squall.node.journal import Journal, Noted
 from squall.node.leases import Held, Situation, Standing, next_moment, stands, with_deadline
 from squall.telemetry import logger
@@ -46,7 +47,7 @@ class Holdings:
         """Take in a NodeFault as the API gives it; None when this agent cannot read it."""
         before = self._held.get(node_fault["metadata"]["uid"])
         wanted = {"metadata": _identity(node_fault["metadata"]), "spec": node_fault["spec"]}
-        noted = replace(before.noted, object=wanted) if before else Noted(wanted)
+        noted = replace(before.noted, object=wanted) if before else _begun(node_fault, wanted)
         return self._take(noted, ran=before is not None and before.ran)
 
     def forget(self, uid: str) -> None:
@@ -118,6 +119,20 @@ class Holdings:
         held = Held(noted, spec, ran and spec.desired_phase == "Run")
         self._held[noted.uid] = held
         return held
+
+
+def _begun(node_fault: Object, wanted: Mapping[str, Any]) -> Noted:
+    """Note a NodeFault that the journal does not know, by what its status says of it.
+
+    What an agent before took back by itself is not begun again, though its journal is lost.
+    """
+    generation = node_fault["metadata"].get("generation", 1)
+    status = NodeFaultStatus.model_validate(node_fault.get("status") or {})
+    if status.observed_generation == generation:
+        for record in status.targets:
+            if record.final and record.proof and record.proof.verdict == Verdict.INTERRUPTED:
+                return Noted(wanted, interrupted=generation, reason=record.message)
+    return Noted(wanted)
 
 
 def _identity(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ from squall.node.journal import Journal, LaneKey, Touched
 from squall.node.proofs import Proofs
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
-from squall.node.strikes import Strikes
-from squall.node.targets import Targets, bare, last_known
+from squall.node.strikes import RepeatableStrikes, Strikes
+from squall.node.targets import Finder, bare, last_known
 from squall.node.waiting import unless
 
 CONVERGE_SECONDS = 30.0
@@ -34,7 +34,7 @@ class Lane:
         key: LaneKey,
         *,
         rooms: Rooms,
-        targets: Targets,
+        targets: Finder,
         journal: Journal,
         reports: Reports,
         clock: Clock,
@@ -44,7 +44,11 @@ class Lane:
         self._rooms, self._targets, self._journal = rooms, targets, journal
         self._reports, self._clock, self._touched = reports, clock, touched
         self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
-        self._strikes = Strikes(rooms, journal, reports)
+        self._strikes = (
+            RepeatableStrikes(rooms, reports)
+            if targets.by_api
+            else Strikes(rooms, journal, reports)
+        )
         self._wanted = Wanted()
         self._refused: list[Assignment] = []
         self._applied: tuple[Assignment, ...] = ()
@@ -254,7 +258,7 @@ class Lane:
         try:
             target = await self._find([assignment])
         except TargetGone as gone:
-            self._reports.gone(assignment, str(gone))
+            self._strikes.too_late(assignment, str(gone))
             return
         await self._proofs.before(target, [assignment])
         self._target = target

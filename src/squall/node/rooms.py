@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from squall.errors import Unsupported
-from squall.injection.contract import Injector, Probe, Striker
+from squall.injection.contract import Injector, Marking, Probe, Striker
 from squall.injection.kind import FaultKind, load
 from squall.injection.world import World
+from squall.injection.world.target import Target
 from squall.telemetry import logger
 
 
@@ -27,6 +28,19 @@ class Rooms:
                 except ImportError as broken:
                     logger(__name__).error("%s cannot act: %s", name, broken)
                 await asyncio.sleep(0)
+
+    async def marked(self) -> list[tuple[str, Target]]:
+        """Find (kind, target) of all that carries a mark which outlives every journal.
+
+        Raises:
+            TryAgain: nobody can tell now.
+        """
+        found: list[tuple[str, Target]] = []
+        for name, kind in self.kinds.items():
+            injector = self.injector(name) if kind.injector else None
+            if isinstance(injector, Marking):
+                found += [(name, target) for target in await injector.marked()]
+        return found
 
     def injector(self, kind: str) -> Injector[Any]:
         """Give the injector of a kind; `Unsupported` where it has none."""

@@ -38,6 +38,10 @@ class Strikes:
             self._journal.struck(fault, mark)
         return self.recount(assignment)
 
+    def too_late(self, assignment: Assignment, why: str) -> None:
+        """Report a target that was gone before it could be struck."""
+        self._reports.gone(assignment, why)
+
     def begun(self, assignment: Assignment) -> bool:
         """Was it begun by an agent before this one? What it left is no reason to say "gone"."""
         return self._journal.begun(assignment.fault_uid, strike_mark(assignment))
@@ -56,6 +60,44 @@ class Strikes:
     def _unknown(self, assignment: Assignment, message: str) -> None:
         self._reports.proved(assignment, Proof(verdict=Verdict.UNKNOWN.value))
         self._reports.failed(assignment, message, final=True)
+
+
+class RepeatableStrikes:
+    """Strikes what the API knows by its uid: twice is once, and gone is what was wanted.
+
+    So nothing has to be written down before, and a strike without an answer is tried again.
+    """
+
+    def __init__(self, rooms: Rooms, reports: Reports) -> None:
+        self._rooms, self._reports = rooms, reports
+
+    async def carry_out(self, assignment: Assignment, target: Target) -> bool:
+        """Strike; returns True when the target was struck, by this call or before.
+
+        Raises:
+            TryAgain: whether it was struck is unknown; strike again.
+        """
+        try:
+            await self._rooms.striker(assignment.key.kind).strike(target, assignment.fault)
+        except TargetGone:
+            pass
+        except (Unsupported, InvalidFault) as refused:
+            self._reports.failed(assignment, str(refused), final=True)
+            return False
+        self._reports.struck(assignment)
+        return True
+
+    def too_late(self, assignment: Assignment, why: str) -> None:
+        """Report a target that is gone, by us or by somebody faster."""
+        self._reports.struck(assignment)
+
+    def begun(self, assignment: Assignment) -> bool:
+        """Tell that any strike may be done again."""
+        return False
+
+    def recount(self, assignment: Assignment) -> bool:
+        """Know of no strike but those that the NodeFault tells of."""
+        return False
 
 
 def strike_mark(assignment: Assignment) -> str:

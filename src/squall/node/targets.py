@@ -1,7 +1,7 @@
 """From what the API names to what runs here: containers, their processes, their incarnations."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from squall.api.cluster import Change, Event, Object
@@ -27,6 +27,28 @@ class Processes(Protocol):
         """
 
 
+class Finder(Protocol):
+    """Resolves the targets of one agent."""
+
+    by_api: bool
+    """Are they touched through the API alone, so that a lost journal does no harm?"""
+
+    def saw(self, event: Event) -> str:
+        """Take in a change of a pod; returns its uid when its containers changed."""
+
+    async def learn(self, container_ids: Iterable[str]) -> None:
+        """Look processes up in one go, so that `find` need not."""
+
+    def containers_of(self, pod_uid: str) -> tuple[str, ...]:
+        """List the containers of a pod that its status calls running."""
+
+    def forget(self, target: Target) -> None:
+        """Drop what is remembered of a target that turned out to be gone."""
+
+    async def find(self, key: LaneKey, container_id: str, *, host_network: bool) -> Target:
+        """Resolve one target; raises `TargetGone`, or `TryAgain` while it is between two lives."""
+
+
 def lane_key(kind: str, target: NodeFaultTarget) -> LaneKey:
     """Say which faults merge: those of one kind on one pod, or on one container of it.
 
@@ -47,6 +69,8 @@ class Targets:
     A remembered process may have ended: whoever uses it learns that by `TargetGone`, calls
     `forget`, and asks again.
     """
+
+    by_api = False
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -125,9 +149,20 @@ def _finished(pod: Object) -> bool:
 
 
 def _running(pod: Object) -> tuple[str, ...]:
-    statuses = pod.get("status", {}).get("containerStatuses") or []
     return tuple(
         bare(status["containerID"])
-        for status in statuses
+        for status in _statuses(pod)
         if status.get("containerID") and "running" in (status.get("state") or {"running": {}})
     )
+
+
+def container_ids(pod: Object) -> tuple[str, ...]:
+    """List the ids of every container that its status names, running or not, without prefix."""
+    return tuple(bare(s["containerID"]) for s in _statuses(pod) if s.get("containerID"))
+
+
+def _statuses(pod: Object) -> Iterator[Object]:
+    """Those of its own containers first; sidecars are among those of init containers."""
+    status = pod.get("status") or {}
+    for of in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        yield from status.get(of) or ()

@@ -1,7 +1,7 @@
 """Kill pods and containers, or make pods stand still."""
 
 from squall.api.cluster import Resource
-from squall.faults.pod.model import PodChaosSpec, PodFault, one_shot, per_container, share
+from squall.faults.pod.model import PodChaosSpec, PodFault, by_api, one_shot, per_container, share
 from squall.injection.kind import FaultKind
 
 KIND = FaultKind(
@@ -15,4 +15,5 @@ KIND = FaultKind(
     probe="squall.faults.pod.probe:PodProbe",
     one_shot=one_shot,
     per_container=per_container,
+    by_api=by_api,
 )

@@ -49,6 +49,11 @@ def one_shot(spec: PodChaosSpec) -> bool:
     return spec.action != "pod-failure"
 
 
+def by_api(spec: PodChaosSpec) -> bool:
+    """Tell what needs nobody on the node: an API server deletes pods and changes their images."""
+    return spec.action != "container-kill"
+
+
 def per_container(spec: PodChaosSpec) -> bool:
     """Tell the one action that hits single containers."""
     return spec.action == "container-kill"

@@ -6,13 +6,14 @@ from squall.injection.world import World
 from squall.injection.world.target import Target
 
 _ASKED = {
-    "pod-failure": "every process stands still",
+    "pod-failure": "the pod stands still",
     "pod-kill": "the pod is deleted",
     "container-kill": "the container's process has ended",
 }
+_UNREAD = {"pod-failure": "the pod was told to, and its node has not done it yet"}
 # What each action changes, the value that proves it, and what the opposite means.
 _PROOF = {
-    "pod-failure": ("frozen", 1.0, "processes of the pod still run"),
+    "pod-failure": ("stopped", 1.0, "containers of the pod still run"),
     "pod-kill": ("pod_exists", 0.0, "the pod is still there"),
     "container-kill": ("container_alive", 0.0, "the same process still runs"),
 }
@@ -29,8 +30,10 @@ class PodProbe:
         values: dict[str, bool]
         match live.fault.action:
             case "pod-failure":
-                frozen = await self._containers.frozen(target)
-                values = {"frozen": frozen, "ready": await self._pods.ready(target)}
+                state = await self._pods.state(target)
+                values = {"ready": state.ready}
+                if state.stopped is not None:
+                    values["stopped"] = state.stopped
             case "pod-kill":
                 values = {"pod_exists": await self._pods.exists(target)}
             case "container-kill":
@@ -45,7 +48,8 @@ class PodProbe:
         name, proves, otherwise = _PROOF[fault.action]
         asked = _ASKED[fault.action]
         if name not in during.values:
-            return Judgement(Verdict.INCONCLUSIVE, asked, f"{name} could not be read")
+            unread = _UNREAD.get(fault.action, f"{name} could not be read")
+            return Judgement(Verdict.INCONCLUSIVE, asked, unread)
         if during.values[name] != proves:
             return Judgement(Verdict.MISMATCH, asked, otherwise)
         ready = {1.0: "; still called ready", 0.0: "; not ready"}

@@ -6,7 +6,9 @@ from typing import Any
 import orjson
 
 from squall.api.cluster import Object
-from squall.api.served import Cause
+from squall.api.served import Cause, ServedKind
+from squall.kubernetes.embedded.admission import WriteOptions
+from squall.kubernetes.embedded.kinds import is_core
 from squall.kubernetes.embedded.managed_fields import (
     Json,
     Path,
@@ -17,10 +19,42 @@ from squall.kubernetes.embedded.managed_fields import (
     leaves,
     spell,
 )
-from squall.kubernetes.embedded.objects import AppliedFields
+from squall.kubernetes.embedded.objects import AppliedFields, Objects, now_utc
 from squall.kubernetes.embedded.patches import merge_patch
 from squall.kubernetes.embedded.refusals import apply_conflict
+from squall.kubernetes.embedded.store import Place
 from squall.kubernetes.embedded.strategic import strategic_patch
+
+
+def apply(
+    objects: Objects,
+    kind: ServedKind,
+    place: Place,
+    wanted: Object,
+    options: WriteOptions,
+    *,
+    force: bool,
+    part: str = "",
+) -> tuple[Object, bool]:
+    """Apply what a manager wants to a stored object, or create it.
+
+    Returns:
+        The object, and whether it is new.
+
+    Raises:
+        ApiError: as `Objects.create`, `Objects.change` and `server_side_apply` do.
+    """
+    now, core = now_utc(), is_core(kind.resource)
+    if kind.status and not part:
+        wanted = {field: value for field, value in wanted.items() if field != "status"}
+
+    def edit(stored: Object) -> Object:
+        return server_side_apply(stored, wanted, options.manager, now, force=force, core=core)
+
+    if objects.store.get(place) or part:
+        return objects.change(kind, place.namespace, place.name, edit, options, part=part), False
+    new = edit({field: wanted[field] for field in ("apiVersion", "kind")} | {"metadata": {}})
+    return objects.create(kind, place.namespace, new, options), True
 
 
 def server_side_apply(

@@ -8,6 +8,7 @@ import orjson
 
 from squall.api.cluster import ApiError, Change, Event, Object, Resource
 from squall.kubernetes.embedded.admission import WriteOptions
+from squall.kubernetes.embedded.apply import apply
 from squall.kubernetes.embedded.deletion import DeleteOptions
 from squall.kubernetes.embedded.objects import Objects, place_of
 from squall.kubernetes.embedded.patches import merge_patch
@@ -99,6 +100,15 @@ class Loopback:
             WriteOptions(self._manager),
             part=subresource,
         )
+
+    async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
+        """Bring an object to what one manager wants of it; create it if needed."""
+        kind = self._objects.kinds.of(resource)
+        wanted = _copied({"apiVersion": resource.api_version, "kind": resource.kind, **obj})
+        place = place_of(resource, wanted["metadata"].get("namespace"), wanted["metadata"]["name"])
+        options = WriteOptions(manager)
+        applied, _ = apply(self._objects, kind, place, wanted, options, force=True)
+        return applied
 
     async def delete(
         self,

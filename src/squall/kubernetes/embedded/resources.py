@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from squall.api.cluster import NAMESPACE, POD, Object
 from squall.api.served import Cause, ServedKind
-from squall.kubernetes.embedded.apply import server_side_apply
+from squall.kubernetes.embedded.apply import apply
 from squall.kubernetes.embedded.deletion import DeleteOptions
 from squall.kubernetes.embedded.exchange import (
     JSON,
@@ -27,7 +27,7 @@ from squall.kubernetes.embedded.exchange import (
 )
 from squall.kubernetes.embedded.kinds import is_core
 from squall.kubernetes.embedded.listing import listed, view_of
-from squall.kubernetes.embedded.objects import Edit, Objects, now_utc, place_of
+from squall.kubernetes.embedded.objects import Edit, Objects, place_of
 from squall.kubernetes.embedded.patches import json_patch, merge_patch
 from squall.kubernetes.embedded.refusals import (
     bad_request,
@@ -135,19 +135,11 @@ class Resources:
         if not query.text("fieldManager"):
             raise bad_request("fieldManager: Required value: is required for apply patch")
         wanted = _checked_apply(at, wanted)
-        core, now = is_core(at.kind.resource), now_utc()
-
-        def edit(stored: Object) -> Object:
-            return server_side_apply(stored, wanted, options.manager, now, force=force, core=core)
-
-        objects, code = self._objects, 200
-        if objects.store.get(place_of(at.kind.resource, at.namespace, at.name)) or at.part:
-            obj = objects.change(at.kind, at.namespace, at.name, edit, options, part=at.part)
-        else:
-            new = edit({name: wanted[name] for name in ("apiVersion", "kind")} | {"metadata": {}})
-            obj, code = objects.create(at.kind, at.namespace, new, options), _CREATED
+        place = place_of(at.kind.resource, at.namespace, at.name)
+        obj, new = apply(self._objects, at.kind, place, wanted, options, force=force, part=at.part)
         shape, include = asked_form(request), query.text("includeObject")
-        return answer(shown(at.kind, obj, shape, include), code, options.warnings)
+        answered = shown(at.kind, obj, shape, include)
+        return answer(answered, _CREATED if new else 200, options.warnings)
 
     async def _delete(self, request: Request, at: Address, query: Query) -> ASGIApp:
         options = await _delete_options(request, query)
@@ -216,10 +208,7 @@ def _checked_apply(at: Address, wanted: Any) -> Object:  # noqa: ANN401  (whatev
     if metadata.get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     metadata.pop("managedFields", None)
-    checked: Object = {**wanted, "metadata": metadata}
-    if at.kind.status and not at.part:
-        checked.pop("status", None)
-    return checked
+    return {**wanted, "metadata": metadata}
 
 
 async def _delete_options(request: Request, query: Query) -> DeleteOptions:

@@ -32,6 +32,22 @@ FAULTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+class FrozenPods(FakePods):
+    """Pods that stand still as those of an agent on their node do: their processes are frozen."""
+
+    def __init__(self, containers: LinuxContainers) -> None:
+        super().__init__()
+        self._containers = containers
+
+    async def stop(self, target):
+        await self._containers.freeze(target)
+        await super().stop(target)
+
+    async def let_go(self, target):
+        await self._containers.thaw(target)
+        await super().let_go(target)
+
+
 @dataclass
 class RealPart:
     """A container as it is: switches of its cgroups, and who runs in them."""
@@ -60,7 +76,7 @@ def laws(request):
         stranger = container.add("sleep", "600")
         for path in container.cgroups:
             os.setxattr(path, FOREIGN_MARK, b"1")
-        pods = FakePods()
+        pods = FrozenPods(LinuxContainers())
         world = World(CLOCK, None, LinuxContainers(), pods, LinuxStressors(CLOCK))
         kind = kinds()[request.param]
         yield Laws(

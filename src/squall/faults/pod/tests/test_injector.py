@@ -1,17 +1,16 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from squall.clock import FakeClock
-from squall.errors import TargetGone
 from squall.faults.pod.injector import PodInjector
 from squall.faults.pod.model import PodFault
-from squall.injection.contract import Live
+from squall.injection.contract import Live, Marking
 from squall.injection.laws import Ground, Laws, Notes
 from squall.injection.world import World
 from squall.injection.world.fake import Fate
 from squall.injection.world.fake_containers import FakeContainers
 from squall.injection.world.fake_pods import FakePods
+from squall.injection.world.pods import PodState
 from squall.injection.world.target import Target
 
 TARGET = Target("d/web", "uid-1", "c1", 100, 5)
@@ -67,23 +66,20 @@ async def test_foreign_marks_are_left_alone(lives):
 async def test_a_failing_pod_stands_still_and_is_not_ready():
     world = ground(foreign=False).world
     await PodInjector(world).converge(TARGET, [Live("a/.", FAILURE)], Notes())
-    assert await world.containers.frozen(TARGET)
-    assert not await world.pods.ready(TARGET)
+    assert await world.pods.state(TARGET) == PodState(stopped=True, ready=False)
 
 
-async def test_the_first_of_two_failures_to_end_does_not_thaw():
+async def test_the_first_of_two_failures_to_end_does_not_let_go():
     world = ground().world
     injector = PodInjector(world)
     await injector.converge(TARGET, [Live("a/.", FAILURE), Live("b/.", FAILURE)], Notes())
     await injector.converge(TARGET, [Live("b/.", FAILURE)], Notes())
-    assert await world.containers.frozen(TARGET)
+    assert (await world.pods.state(TARGET)).stopped
 
 
-async def test_a_pod_whose_container_ended_is_still_let_go():
+async def test_what_a_crash_left_stopped_is_found_by_its_mark():
     world = ground().world
-    injector = PodInjector(world)
-    await injector.converge(TARGET, [Live("a/.", FAILURE)], Notes())
-    world.containers.gone.add(TARGET.id)
-    with pytest.raises(TargetGone):
-        await injector.converge(TARGET, [], Notes())
-    assert world.pods.held_down == set()
+    assert await PodInjector(world).marked() == []
+    await PodInjector(world).converge(TARGET, [Live("a/.", FAILURE)], Notes())
+    assert await PodInjector(world).marked() == [TARGET]
+    assert isinstance(PodInjector(world), Marking)

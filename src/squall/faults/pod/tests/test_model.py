@@ -1,7 +1,7 @@
 import pytest
 
 from squall.faults.pod import KIND
-from squall.faults.pod.model import PodChaosSpec, PodFault, one_shot, per_container, share
+from squall.faults.pod.model import PodChaosSpec, PodFault, by_api, one_shot, per_container, share
 from squall.injection.served import served_kinds
 
 SERVED = served_kinds({"PodChaos": KIND})[0]
@@ -23,6 +23,15 @@ def test_kills_strike_once_and_only_container_kill_hits_containers(
     spec = PodChaosSpec.model_validate({**SELECTOR, "action": action, "containerNames": ["a"]})
     assert one_shot(spec) is struck_once
     assert per_container(spec) is by_container
+
+
+@pytest.mark.parametrize(
+    ("action", "alone"), [("pod-kill", True), ("pod-failure", True), ("container-kill", False)]
+)
+def test_only_container_kill_needs_somebody_on_the_node(action, alone):
+    spec = PodChaosSpec.model_validate({**SELECTOR, "action": action, "containerNames": ["a"]})
+    assert by_api(spec) is alone
+    assert KIND.by_api is by_api
 
 
 def test_every_target_is_told_the_action_and_its_grace():

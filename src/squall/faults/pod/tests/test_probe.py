@@ -23,7 +23,7 @@ async def judged(world, fault, before=None):
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ("pod-failure", "processes of the pod still run"),
+        ("pod-failure", "containers of the pod still run"),
         ("pod-kill", "the pod is still there"),
         ("container-kill", "the same process still runs"),
     ],
@@ -41,18 +41,26 @@ async def test_a_kill_is_proved_by_what_is_gone(world, action):
     assert (await judged(world, fault)).verdict is Verdict.CONFIRMED
 
 
-async def test_a_failure_is_proved_by_the_freeze_and_tells_readiness(world):
+async def test_a_failure_is_proved_by_what_stands_still_and_tells_readiness(world):
     await PodInjector(world).converge(TARGET, [Live("a/.", FAILURE)], Notes())
     judgement = await judged(world, FAILURE)
     assert judgement.verdict is Verdict.CONFIRMED
-    assert judgement.measured == "every process stands still; not ready"
+    assert judgement.measured == "the pod stands still; not ready"
 
 
-async def test_a_cluster_that_is_slow_to_report_does_not_hide_a_freeze(world):
-    await world.containers.freeze(TARGET)
-    judgement = await judged(world, FAILURE)
+async def test_a_cluster_that_is_slow_to_report_does_not_hide_what_stands_still(world):
+    sample = Sample(Way.PASSIVE, {"stopped": 1.0, "ready": 1.0})
+    judgement = PodProbe(world).judge(FAILURE, None, sample)
     assert judgement.verdict is Verdict.CONFIRMED
     assert judgement.measured.endswith("still called ready")
+
+
+async def test_a_node_that_has_not_done_it_yet_proves_nothing(world):
+    await world.pods.stop(TARGET)
+    world.pods.slow = True
+    judgement = await judged(world, FAILURE)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.measured == "the pod was told to, and its node has not done it yet"
 
 
 async def test_what_was_not_read_proves_nothing(world):

@@ -1,0 +1,62 @@
+"""What every process with an agent in it does alike: it is watched, and ends in good order."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from squall.app.places import Places
+from squall.app.world import squall_command
+from squall.linux.watcher import Watcher
+from squall.node.agent import Agent
+from squall.telemetry import logger
+
+
+def asked_to_stop() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
+
+
+@asynccontextmanager
+async def watched(places: Places, lease_seconds: float) -> AsyncIterator[Watcher]:
+    """Have somebody outside take everything back should this process die."""
+    recover = [squall_command(), "recover", "--all", "--data-dir"]
+    watcher = Watcher(places.watcher, lease_seconds, [*recover, str(places.directory.resolve())])
+    await watcher.start()
+    yield watcher
+    # Reached only after a clean end: whatever else happened, the watcher must see it through.
+    await watcher.stop()
+
+
+async def act_until(
+    stopping: asyncio.Event,
+    agent: Agent,
+    parts: Iterable[Coroutine[Any, Any, object]],
+    ready: Callable[[], None],
+) -> None:
+    """Run an agent and the parts beside it; then restore every target, and end the parts.
+
+    What is started beside the agent ends after it: targets are restored while somebody can still
+    write down that they were.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part) for part in parts]
+        acting = group.create_task(agent.run())
+        ready()
+        await _first(stopping.wait(), acting)
+        await agent.stop(restore=True)
+        for task in tasks:
+            task.cancel()
+
+
+async def _first(waiting: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
+    """Wait for a stop; an agent that ends without one has failed, and its group ends with it."""
+    asked = asyncio.ensure_future(waiting)
+    await asyncio.wait([asked, task], return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        asked.cancel()
+        logger(__name__).error("the agent ended by itself")

@@ -1,0 +1,153 @@
+"""A whole Kubernetes on one machine: what tests hold in their hands."""
+
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from testbed.cluster import (
+    control_plane,
+    images,
+    namespaces,
+    network,
+    nodes,
+    records,
+)
+from testbed.cluster.layout import Node
+from testbed.cluster.metrics import prometheus
+from testbed.cluster.namespaces import inside, run
+from testbed.cluster.processes import Process, Processes
+from testbed.cluster.requests import Request, count
+from testbed.cluster.state import Container, containers, processes, read
+from testbed.kubernetes.build import programs
+
+
+class Cluster:
+    """A cluster that runs."""
+
+    def __init__(self, record: records.Record) -> None:
+        self._record = record
+        self._layout = record.layout
+        self._processes = Processes(record.layout)
+
+    @property
+    def name(self) -> str:
+        """What it is called on this machine."""
+        return self._layout.name
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of its nodes."""
+        return tuple(node.name for node in self._layout.nodes)
+
+    @property
+    def url(self) -> str:
+        """Of its API server, reachable from this machine."""
+        return self._layout.url
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of an administrator (`system:masters`)."""
+        return self._layout.kubeconfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where its logs are (below `log`), and all its files."""
+        return self._layout.folder
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
+        program = str(programs() / "kubectl")
+        return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def load(self, *archives: Path) -> None:
+        """Import docker-archives on every node."""
+        for node in self._layout.nodes:
+            for archive in archives:
+                images.load(node, archive)
+
+    def start(self, component: str, node: str | None = None) -> None:
+        """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""
+        name, enter = component, inside(self._layout.net)
+        if node is None:
+            commands = control_plane.commands(self._layout)
+        else:
+            place = self.node(node)
+            name, enter = f"{node}-{component}", inside(place.net, mounts=place.view)
+            commands = nodes.commands(self._layout, place)
+        owned = self._record.owner is not None
+        self._processes.start(name, [*enter, *commands[component]], owned=owned)
+
+    def kill(self, component: str, node: str | None = None) -> None:
+        """SIGKILL a component, and wait until it is gone."""
+        process = self.process(component, node)
+        process.send(signal.SIGKILL)
+        if not process.wait(10.0):
+            raise RuntimeError(f"{component} does not die")
+
+    def process(self, component: str, node: str | None = None) -> Process:
+        """Find a component's process; raises `RuntimeError` when it does not run."""
+        name = component if node is None else f"{node}-{component}"
+        process = self._processes.find(name)
+        if process is None:
+            raise RuntimeError(f"{name} does not run in cluster {self.name}")
+        return process
+
+    def cut(self, node: str) -> None:
+        """Separate a node from the API server, the other nodes and their pods."""
+        network.cut(self._layout, self.node(node))
+        self._route_services()
+
+    def mend(self, node: str) -> None:
+        """Connect it again."""
+        network.mend(self._layout, self.node(node))
+        self._route_services()
+
+    def _route_services(self) -> None:
+        reachable = [n for n in self._layout.nodes if not network.is_cut(self._layout, n)]
+        network.route_services(self._layout, reachable)
+
+    def run_in_node(self, node: str, *command: str) -> str:
+        """Run a command in a node's network namespace and return what it prints."""
+        return run(*inside(self.node(node).net, *command))
+
+    def on_host(self, node: str, path: Path) -> Path:
+        """Say where on this machine a file is that a node and its hostPaths have at that path."""
+        return namespaces.on_host(self.node(node), path)
+
+    def processes_of(self, namespace: str, pod: str, container: str | None = None) -> list[int]:
+        """List the pids of a pod's processes, or of one of its containers', oldest first."""
+        found = [
+            each
+            for each in self._containers()
+            if (each.namespace, each.pod) == (namespace, pod) and container in {None, each.name}
+        ]
+        return [pid for each in found for pid in processes(self._layout, each)]
+
+    def state(self) -> Mapping[str, str]:
+        """Read what faults may leave on nodes and in running containers.
+
+        `testbed.traces.difference` compares two readings.
+        """
+        return read(self._layout, self._containers())
+
+    def requests(self) -> Counter[Request]:
+        """Count who asked the API server for what until now, without Kubernetes' own parts."""
+        return count(self._layout.memory / "audit.log")
+
+    def prometheus(
+        self, scrape_configs: Sequence[Mapping[str, object]]
+    ) -> AbstractContextManager[str]:
+        """Run a real Prometheus for a while; yields its URL, reachable from this machine."""
+        return prometheus(self._layout, scrape_configs, owned=self._record.owner is not None)
+
+    def _containers(self) -> list[Container]:
+        return containers(self.kubectl("get", "pods", "--all-namespaces", "--output=json"))
+
+    def node(self, name: str) -> Node:
+        """Find a node; raises `ValueError` when there is none of that name."""
+        for node in self._layout.nodes:
+            if node.name == name:
+                return node
+        raise ValueError(f"no {name} in cluster {self.name}; it has {', '.join(self.nodes)}")

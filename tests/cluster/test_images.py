@@ -1,0 +1,44 @@
+"""Which pins of the lock go into the image."""
+
+from testbed.images.wheels import requirements, runtime_part
+
+LOCK = """anyio==4.16.0 \\
+    --hash=sha256:aa
+    # via
+    #   starlette
+    #   tester
+cffi==2.1.1 ; platform_python_implementation != 'PyPy' \\
+    --hash=sha256:bb
+    # via cryptography
+cryptography==50.0.2 \\
+    --hash=sha256:cc
+    # via squall
+pytest==9.2.0 \\
+    --hash=sha256:dd
+    # via squall
+starlette==1.0 \\
+    --hash=sha256:ee
+    # via
+    #   squall
+    #   tester
+tester==4.0 \\
+    --hash=sha256:ff
+"""
+
+
+def test_what_the_product_leads_to_is_kept_with_its_hashes() -> None:
+    kept = runtime_part(LOCK, {"cryptography", "starlette"})
+    assert [line for line in kept.splitlines() if "==" in line] == [
+        "anyio==4.16.0 \\",
+        "cffi==2.1.1 ; platform_python_implementation != 'PyPy' \\",
+        "cryptography==50.0.2 \\",
+        "starlette==1.0 \\",
+    ]
+    assert "sha256:bb" in kept
+    assert "sha256:dd" not in kept
+
+
+def test_no_tool_is_in_the_image() -> None:
+    named = {line.partition("==")[0] for line in requirements().splitlines() if "==" in line}
+    assert {"pydantic", "pydantic-core", "lightkube"} <= named
+    assert not named & {"pytest", "mypy", "ruff", "hypothesis", "schemathesis", "import-linter"}
