@@ -20,6 +20,7 @@ from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import Process, Processes
 from testbed.cluster.requests import Request, count
 from testbed.cluster.state import Container, containers, processes, read
+from testbed.cluster.waiting import until
 from testbed.kubernetes.build import programs
 
 
@@ -60,6 +61,12 @@ class Cluster:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
         program = str(programs() / "kubectl")
         return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def make_namespace(self, name: str) -> None:
+        """Make a namespace and wait until pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        account = ["get", "serviceaccount", "default", f"--namespace={name}"]
+        until(f"the account of {name}", lambda: self.kubectl(*account))
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node."""
