@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from squall.api.cluster import Object
 
@@ -47,13 +48,18 @@ class Pod:
         return next((c for c in self.containers if c.running), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     """Everything that selectors may choose from."""
 
     pods: Sequence[Pod] = ()
     nodes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labels of every known node, by its name."""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Pod]:
+        """Every pod by its record id; made once for all steps that see the same pods."""
+        return {pod.id: pod for pod in self.pods}
 
 
 def read_pod(obj: Object) -> Pod:

@@ -101,7 +101,7 @@ class _Step:
             seen=self.seen,
             assigned=self.facts.assigned,
             records=chosen.records or (),
-            pods={pod.id: pod for pod in self.facts.inventory.pods},
+            pods=self.facts.inventory.by_id,
             ends=self.wanted.ends,
         )
 
