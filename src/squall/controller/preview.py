@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from squall.api.cluster import NODE, POD, Cluster, Object
+from squall.api.cluster import NAMESPACE, NODE, POD, Cluster, Object
+from squall.api.policy import Policy
 from squall.errors import InvalidFault
 from squall.injection.kind import FaultKind
 from squall.injection.served import served_kinds
@@ -36,7 +37,12 @@ class Preview:
 
 
 async def preview(
-    cluster: Cluster, kinds: Mapping[str, FaultKind], manifest: Object, *, new_seed: int
+    cluster: Cluster,
+    kinds: Mapping[str, FaultKind],
+    manifest: Object,
+    *,
+    new_seed: int,
+    policy: Policy | None = None,
 ) -> Preview:
     """Choose the targets of a manifest, or of an experiment read from the API, and do nothing.
 
@@ -45,6 +51,7 @@ async def preview(
         kinds: every kind that is served.
         manifest: with its namespace; one that has a uid is drawn by it, as its run was.
         new_seed: taken where neither a seed nor a uid is there.
+        policy: what the installation lets experiments hit; None: everything.
 
     Raises:
         InvalidFault: no such kind, or a spec that cannot be read.
@@ -61,9 +68,11 @@ async def preview(
     spec = kind.spec.model_validate(manifest.get("spec") or {})
     seed = seed_of(spec.seed, meta.get("uid") or str(new_seed))
     namespace = meta.get("namespace") or "default"
-    scope = scope_of(kind, spec, namespace=namespace, seed=seed)
+    policy = policy or Policy()
+    scope = scope_of(kind, spec, namespace=namespace, seed=seed, policy=policy)
+    inventory = await _inventory(cluster, namespaces=policy.opt_in_namespaces)
     try:
-        selection = select(scope, await _inventory(cluster))
+        selection = select(scope, inventory)
     except ValueError as senseless:
         raise InvalidFault(str(senseless)) from senseless
     drawn = any(selector.mode != "all" for selector in spec.selectors().values())
@@ -77,7 +86,9 @@ def _refused(kinds: Mapping[str, FaultKind], manifest: Object) -> list[str]:
     return [str(cause) for cause in served.validate(served.default(manifest), None)]
 
 
-async def _inventory(cluster: Cluster) -> Inventory:
+async def _inventory(cluster: Cluster, *, namespaces: bool) -> Inventory:
     pods, nodes = await cluster.list(POD), await cluster.list(NODE)
     labels = {n["metadata"]["name"]: n["metadata"].get("labels") or {} for n in nodes}
-    return Inventory([read_pod(pod) for pod in pods], labels)
+    spaces = await cluster.list(NAMESPACE) if namespaces else ()
+    annotations = {n["metadata"]["name"]: n["metadata"].get("annotations") or {} for n in spaces}
+    return Inventory([read_pod(pod) for pod in pods], labels, annotations)

@@ -104,10 +104,11 @@ class Scene:
     ) -> Object:
         return await self.cluster.create(POD, pod(name, node, container, **labels))
 
-    def controller(self, identity: str = "one", *, cluster=None) -> asyncio.Task[None]:
+    def controller(self, identity: str = "one", *, cluster=None, **settings) -> asyncio.Task[None]:
         controller = Controller(
             cluster or self.cluster, self.clock, KINDS,
             lease_seconds=LEASE_SECONDS, identity=identity, registry=CollectorRegistry(),
+            **settings,
         )  # fmt: skip
         task = asyncio.create_task(controller.run())
         self.tasks.append(task)

@@ -1,12 +1,14 @@
 """Write down for each node what its agent shall make true."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal
 
 from squall.api.node_fault import ExperimentReference, NodeFaultSpec, NodeFaultTarget
+from squall.api.policy import Extent
 from squall.api.status import Record
 from squall.injection.kind import FaultKind, Peer, Peers
 from squall.orchestration.experiments.facts import Assigned, Key, Seen
@@ -16,6 +18,10 @@ from squall.orchestration.experiments.selection import pod_id_of
 
 DEADLINE_GRACE = timedelta(seconds=0.5)
 """How much later than the controller an agent ends a fault by itself."""
+
+MOST_NAME = 253
+"""Characters of a name."""
+DIGEST_DIGITS = 10
 
 Shares = Mapping[str, dict[str, Any] | None]
 """What targets get, by selector key; None: nothing, so they are left alone."""
@@ -30,8 +36,17 @@ class Place:
 
 
 def node_fault_name(kind: str, uid: str, node: str) -> str:
-    """Name the NodeFault of one experiment on one node; the same at every try."""
-    return f"{kind.lower()}-{uid[:8]}-{node}"
+    """Name the NodeFault of one experiment on one node; the same at every try.
+
+    Source: a name is at most 253 characters long, and so is that of a node; RFC 1123 as Kubernetes
+    reads it ("Object Names and IDs").
+    """
+    name = f"{kind.lower()}-{uid[:8]}-{node}"
+    if len(name) <= MOST_NAME:
+        return name
+    digest = sha256(name.encode()).hexdigest()[:DIGEST_DIGITS]
+    # A cut may fall behind a dot, and each part between dots must end with a letter or digit.
+    return f"{name[: MOST_NAME - DIGEST_DIGITS - 1].rstrip('-.')}-{digest}"
 
 
 def places(assigned: Iterable[Assigned]) -> dict[Key, Place]:
@@ -43,12 +58,23 @@ def places(assigned: Iterable[Assigned]) -> dict[Key, Place]:
     }
 
 
-def located(record: Record, pods: Mapping[str, Pod], before: Place | None) -> Place | None:
+def located(
+    record: Record, pods: Mapping[str, Pod], before: Place | None, *, api_node: str = ""
+) -> Place | None:
     """Find where a target is now; None where nothing of it runs.
 
     A container or pod that was replaced since `before` is the next incarnation of the target.
+
+    Args:
+        record: the target.
+        pods: by record id.
+        before: where it was.
+        api_node: the node that stands for all pods, where the API alone acts on them; what runs in
+            a pod does not matter then, and may be the fault's own doing.
     """
     pod = pods.get(pod_id_of(record.id))
+    if pod and api_node:
+        return _by_api(record, pod, before, api_node)
     container = _container(record, pod) if pod else None
     if pod is None or container is None or not pod.node:
         return None
@@ -69,6 +95,18 @@ def located(record: Record, pods: Mapping[str, Pod], before: Place | None) -> Pl
     return Place(pod.node, target)
 
 
+def _by_api(record: Record, pod: Pod, before: Place | None, node: str) -> Place:
+    incarnation = before.target.incarnation if before else 0
+    target = NodeFaultTarget(
+        id=record.id,
+        selector_key=record.selector_key,
+        pod_uid=pod.uid,
+        host_network=pod.host_network,
+        incarnation=incarnation + (before is not None and before.target.pod_uid != pod.uid),
+    )
+    return Place(node, target)
+
+
 @dataclass(frozen=True)
 class Assignments:
     """The NodeFaults that one experiment should have."""
@@ -82,6 +120,10 @@ class Assignments:
     ends: datetime | None
     refused: bool = False
     """True where the room does not accept the spec, so that `given` is empty."""
+    api_node: str = ""
+    """The node that stands for all pods, where the API alone brings this fault about."""
+    totals: Callable[[], Mapping[str, int]] = dict
+    """Counts the pods that may be hit, by selector key; asked only where something is written."""
 
     @cached_property
     def given(self) -> Shares:
@@ -109,6 +151,29 @@ class Assignments:
     def there(self) -> Mapping[str, NodeFaultSpec]:
         """What each node's agent has been told so far."""
         return {one.spec.node_name: one.spec for one in self.assigned}
+
+    def place(self, record: Record, before: Place | None) -> Place | None:
+        """Find where a target is now; None where nothing of it runs."""
+        return located(record, self.pods, before, api_node=self.api_node)
+
+    @cached_property
+    def extent(self) -> dict[str, Extent]:
+        """Say how much of what each selector matches is hit, over all nodes.
+
+        What was said of so many once stays, as they were chosen by it: kills leave fewer pods that
+        match, and other pods come and go.
+        """
+        pods: dict[str, set[str]] = {}
+        for record in self.records:
+            pods.setdefault(record.selector_key, set()).add(pod_id_of(record.id))
+        hit = {key: len(ids) for key, ids in pods.items()}
+        said = next((one.extent for one in self.there.values() if one.extent), {})
+        if hit == {key: extent.hit for key, extent in said.items()}:
+            return said
+        totals = self.totals()
+        return {
+            key: Extent(hit=count, of=max(count, totals.get(key, 0))) for key, count in hit.items()
+        }
 
     def running(self, where: Iterable[Place], *, anew: bool) -> dict[str, NodeFaultSpec]:
         """Write what has to change, by node, so that every target is hit where it is.
@@ -142,7 +207,7 @@ class Assignments:
             for node, old in self.there.items()
         }
         for record in touched:
-            place = located(record, self.pods, None)
+            place = self.place(record, None)
             if place and (record.selector_key, record.id) not in known:
                 old = wanted.get(place.node) or self._spec(place.node, [], "Stop")
                 targets = [*old.targets, place.target]
@@ -178,6 +243,7 @@ class Assignments:
             faults={key: fault for key, fault in self.given.items() if fault is not None},
             targets=list(targets),
             deadline=self.ends + DEADLINE_GRACE if self.ends else None,
+            extent=self.extent,
             when_cut_off=spec.when_cut_off if spec else "restore",
             proof=len(self.records) <= MOST_DETAILED,
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from squall.api.experiment import ExperimentSpec
+from squall.api.policy import Policy
 from squall.api.status import Record
 from squall.injection.kind import FaultKind
 from squall.orchestration.experiments.desire import Desire
@@ -39,7 +40,9 @@ def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
         return Chosen(known, problem=seen.flaw)
     try:
         seed = seed_of(seen.spec.seed, seen.uid)
-        scope = scope_of(facts.kind, seen.spec, namespace=seen.namespace, seed=seed)
+        scope = scope_of(
+            facts.kind, seen.spec, namespace=seen.namespace, seed=seed, policy=facts.policy
+        )
         if known is None:
             return _first(scope, facts)
         if seen.status.experiment.desired_phase == "Stop":  # resumed: what was proven is history
@@ -52,13 +55,17 @@ def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
     return Chosen(known)
 
 
-def scope_of(kind: FaultKind, spec: ExperimentSpec, *, namespace: str, seed: str) -> Scope:
+def scope_of(
+    kind: FaultKind, spec: ExperimentSpec, *, namespace: str, seed: str, policy: Policy
+) -> Scope:
     """Say what decides the targets of an experiment, whether it runs or is only previewed."""
     return Scope(
         selectors=spec.selectors(),
         namespace=namespace,
         seed=seed,
         per_container=kind.per_container(spec),
+        policy=policy,
+        by_network=any(need.startswith("network:") for need in kind.needs),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from squall.api.experiment import ExperimentSpec
 from squall.api.node_fault import NodeFaultSpec, NodeFaultStatus
+from squall.api.policy import Policy
 from squall.api.status import Experiment, ExperimentStatus
 from squall.injection.kind import FaultKind
 from squall.orchestration.experiments.pods import Inventory
@@ -64,6 +65,11 @@ class Facts:
     halt: str | None = None
     """Why everything is halted, while a Halt exists."""
     lease_seconds: float = 60.0
+    policy: Policy = field(default_factory=Policy)
+    """What the installation lets experiments hit."""
+    api_node: str = ""
+    """Name of the node that stands for the leading controller, which brings about by itself what
+    needs the API alone; empty where the agent of each pod's node does."""
 
 
 @dataclass(frozen=True, slots=True)

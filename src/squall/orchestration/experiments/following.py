@@ -7,6 +7,7 @@ then may another pod take the place. Who comes first is decided by the seed, as 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from squall.api.policy import EVERYTHING
 from squall.api.status import Record
 from squall.orchestration.experiments.draw import quota
 from squall.orchestration.experiments.facts import Key
@@ -54,7 +55,10 @@ def _follow(
 ) -> tuple[list[Record], set[str]]:
     selector = scope.selectors[key]
     pool = pool_of(scope, key, inventory)
-    limit = quota(selector.mode, selector.value, pool.total, scope.seed, key)
+    limit = min(
+        quota(selector.mode, selector.value, pool.total, scope.seed, key),
+        pool.total * scope.policy.most_percent // EVERYTHING,
+    )
     standing = {
         pod.id: pod
         for pod in matching(selector.selector, inventory, scope.namespace)

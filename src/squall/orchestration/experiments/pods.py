@@ -1,6 +1,6 @@
 """Pods and nodes as selection sees them: the few fields it needs, read once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,6 +34,8 @@ class Pod:
     annotations: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[Container, ...] = ()
     """In the order of the pod's spec."""
+    others: tuple[Container, ...] = ()
+    """Init, sidecar and ephemeral containers: hit only where they are named."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """What field selectors may ask for, by path."""
 
@@ -41,6 +43,10 @@ class Pod:
     def id(self) -> str:
         """Give the record id of the whole pod: `namespace/name`."""
         return f"{self.namespace}/{self.name}"
+
+    def named(self, names: Collection[str]) -> list[Container]:
+        """List the containers of any sort that have one of these names."""
+        return [c for c in (*self.containers, *self.others) if c.name in names]
 
     @property
     def first_running(self) -> Container | None:
@@ -55,6 +61,10 @@ class Inventory:
     pods: Sequence[Pod] = ()
     nodes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labels of every known node, by its name."""
+    namespaces: Mapping[str, Mapping[str, str]] | None = None
+    """Annotations of every namespace, by its name; None where nobody has to know them."""
+    nodes_labelled: bool = True
+    """False where nodes may not be read: then those are known that pods run on, by name alone."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Pod]:
@@ -78,7 +88,11 @@ def read_pod(obj: Object) -> Pod:
         addresses=_addresses(status),
         labels=meta.get("labels") or {},
         annotations=meta.get("annotations") or {},
-        containers=_containers(spec, status),
+        containers=_containers(spec, status, "containers", "containerStatuses"),
+        others=(
+            *_containers(spec, status, "initContainers", "initContainerStatuses"),
+            *_containers(spec, status, "ephemeralContainers", "ephemeralContainerStatuses"),
+        ),
         fields={
             "metadata.name": name,
             "metadata.namespace": namespace,
@@ -98,11 +112,9 @@ def _addresses(status: Object) -> tuple[str, ...]:
     return tuple(listed or [status["podIP"]] if listed or status.get("podIP") else [])
 
 
-def _containers(spec: Object, status: Object) -> tuple[Container, ...]:
-    states = {s.get("name"): s for s in status.get("containerStatuses") or []}
-    return tuple(
-        _container(c["name"], states.get(c["name"]) or {}) for c in spec.get("containers") or []
-    )
+def _containers(spec: Object, status: Object, sort: str, told: str) -> tuple[Container, ...]:
+    states = {s.get("name"): s for s in status.get(told) or ()}
+    return tuple(_container(c["name"], states.get(c["name"]) or {}) for c in spec.get(sort) or ())
 
 
 def _container(name: str, state: Object) -> Container:

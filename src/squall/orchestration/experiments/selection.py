@@ -1,8 +1,9 @@
 """Choose the targets of an experiment: the same function for a run and for its preview."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from squall.api.policy import Extent, Policy
 from squall.api.selector import PodSelector
 from squall.orchestration.experiments.draw import quota, ranked
 from squall.orchestration.experiments.matching import matching, missing, why_not
@@ -19,6 +20,10 @@ class Scope:
     """Of the experiment."""
     seed: str
     per_container: bool = False
+    policy: Policy = field(default_factory=Policy)
+    """What the installation lets experiments hit."""
+    by_network: bool = False
+    """Does the fault change the network, which some pods share with their node?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class Pool:
     """The candidates of one selector."""
 
     total: int
-    """Running pods that match: what a percentage is taken of."""
+    """Running pods that match and that the installation lets be hit: what a percentage is taken
+    of."""
     ready: tuple[Pod, ...]
     """Those that have something to hit at this moment."""
     skipped: tuple[Skipped, ...]
@@ -60,7 +66,8 @@ class Selection:
     chosen: tuple[Choice, ...]
     skipped: tuple[Skipped, ...]
     empty: str = ""
-    """Why there is nothing to do, where a selector found no target; then none is hit."""
+    """Why there is nothing to do, where a selector found no target, or the installation does not
+    let so many be hit; then none is."""
 
 
 def select(scope: Scope, inventory: Inventory) -> Selection:
@@ -79,6 +86,9 @@ def select(scope: Scope, inventory: Inventory) -> Selection:
         found = [choice for pod in drawn for choice in choices_in(scope, key, pod)]
         if not found:
             return Selection((), tuple(skipped), _nothing(key, pool, count))
+        extent = Extent(hit=len({choice.pod.id for choice in found}), of=pool.total)
+        if refusal := scope.policy.refuses_extent(extent):
+            return Selection((), tuple(skipped), f"not allowed here: {_which(key)} {refusal}")
         chosen += found
     return Selection(tuple(chosen), tuple(skipped))
 
@@ -93,7 +103,7 @@ def pool_of(scope: Scope, key: str, inventory: Inventory) -> Pool:
     skipped = [Skipped(key, name, "does not exist") for name in missing(selector, inventory)]
     total, ready = 0, []
     for pod in matching(selector, inventory, scope.namespace):
-        if reason := why_not(pod, inventory):
+        if reason := why_not(pod, inventory) or refused(scope, pod, inventory):
             skipped.append(Skipped(key, pod.id, reason))
             continue
         total += 1
@@ -102,6 +112,16 @@ def pool_of(scope: Scope, key: str, inventory: Inventory) -> Pool:
         else:
             skipped.append(Skipped(key, pod.id, _no_container(scope, key)))
     return Pool(total, tuple(ready), tuple(skipped))
+
+
+def refused(scope: Scope, pod: Pod, inventory: Inventory) -> str:
+    """Say why the installation lets no experiment hit a pod; empty when it does."""
+    annotations = (inventory.namespaces or {}).get(pod.namespace)
+    if reason := scope.policy.refuses(pod.namespace, pod.labels, annotations):
+        return reason
+    if pod.host_network and scope.by_network and not scope.policy.allow_host_network:
+        return "shares the network of its node; the installation must allow host network targets"
+    return ""
 
 
 def drawn_from(scope: Scope, key: str, pods: Sequence[Pod]) -> list[Pod]:
@@ -118,8 +138,8 @@ def choices_in(scope: Scope, key: str, pod: Pod) -> list[Choice]:
     names = _container_names(scope, key) or tuple(c.name for c in pod.containers[:1])
     return [
         Choice(key, f"{pod.id}/{container.name}", pod, container)
-        for container in pod.containers
-        if container.name in names and container.running
+        for container in pod.named(names)
+        if container.running
     ]
 
 
@@ -141,8 +161,12 @@ def _no_container(scope: Scope, key: str) -> str:
     )
 
 
+def _which(key: str) -> str:
+    return "spec.selector" if key == "." else "spec.target.selector"
+
+
 def _nothing(key: str, pool: Pool, count: int) -> str:
-    which = "spec.selector" if key == "." else "spec.target.selector"
+    which = _which(key)
     if pool.total and not count:
         return f"no target has been selected: the mode of {which} drew 0 of {pool.total} pods"
     reasons = "; ".join(f"{s.id} {s.reason}" for s in pool.skipped[:3])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from squall.api.status import INJECTED, NOT_INJECTED_WAIT, Record
-from squall.orchestration.experiments.assignments import Assignments, Place, located, places
+from squall.orchestration.experiments.assignments import Assignments, Place, places
 from squall.orchestration.experiments.evidence import Evidence, Report, reports, unassigned
 from squall.orchestration.experiments.facts import Assigned, Key
 from squall.orchestration.experiments.records import TOUCHED, last_message, retired
@@ -75,7 +75,7 @@ def going(
             found[key] = Report(Evidence.SETTLED, message=last_message(record))
         else:
             frozen = before is not None and not live and before.node not in stopped
-            place = before if frozen else located(record, plan.pods, before) or (live and before)
+            place = before if frozen else plan.place(record, before) or (live and before)
             if not place:
                 found[key] = Report(Evidence.SETTLED, message="nothing of it runs any more")
                 continue
@@ -99,7 +99,7 @@ def ending(plan: Assignments, *, one_shot: bool) -> Standing:
             found[key] = _FREE
         elif key in said:
             found[key] = said[key]
-        elif plan.gives_nothing(record.selector_key) or not located(record, plan.pods, None):
+        elif plan.gives_nothing(record.selector_key) or not plan.place(record, None):
             found[key] = _FREE
         else:
             found[key] = _NOTHING

@@ -10,12 +10,13 @@ from squall.api.status import NOT_INJECTED, Experiment, ExperimentStatus, Record
 from squall.errors import InvalidFault
 from squall.orchestration.experiments import announcements as say
 from squall.orchestration.experiments.assignments import Assignments, node_fault_name
-from squall.orchestration.experiments.choosing import Chosen, choose, is_live
+from squall.orchestration.experiments.choosing import Chosen, choose, is_live, scope_of
 from squall.orchestration.experiments.conditions import conditions
 from squall.orchestration.experiments.desire import Desire, desire, let_go_at
 from squall.orchestration.experiments.endings import emptied, orphaned, taken_back
 from squall.orchestration.experiments.facts import Announcement, Decision, Facts, Key, Seen
 from squall.orchestration.experiments.records import MOST_DETAILED, TOUCHED, move
+from squall.orchestration.experiments.selection import pool_of
 from squall.orchestration.experiments.standing import Standing, ending, going, silent_until
 
 
@@ -103,7 +104,22 @@ class _Step:
             records=chosen.records or (),
             pods=self.facts.inventory.by_id,
             ends=self.wanted.ends,
+            api_node=self._api_node(),
+            totals=self._totals,
         )
+
+    def _api_node(self) -> str:
+        spec = self.seen.spec
+        return self.facts.api_node if spec is not None and self.facts.kind.by_api(spec) else ""
+
+    def _totals(self) -> dict[str, int]:
+        spec, facts = self.seen.spec, self.facts
+        if spec is None:
+            return {}
+        scope = scope_of(
+            facts.kind, spec, namespace=self.seen.namespace, seed="", policy=facts.policy
+        )
+        return {key: pool_of(scope, key, facts.inventory).total for key in scope.selectors}
 
     def _standing(self, chosen: Chosen, plan: Assignments) -> Standing:
         if self.wanted.runs:

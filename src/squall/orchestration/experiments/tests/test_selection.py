@@ -193,6 +193,7 @@ def test_a_pod_of_the_api_is_read_with_its_containers_and_addresses():
         }
     )
     assert found.addresses == ("10.0.0.1",)
+    assert [c.name for c in found.containers] == ["a", "b"]
     assert found.host_network
     assert found.first_running.name == "b"
     assert found.fields["status.podIP"] == "10.0.0.1"
