@@ -6,7 +6,9 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from squall.api.metadata import CONTROLLER_NODE
 from squall.app.inspection import health_served, metrics_served
+from squall.app.leaders_agent import LeadersAgent, act
 from squall.app.policies import policy_of
 from squall.app.running import asked_to_stop
 from squall.cli.parts import DEFAULT_DATA_DIRECTORY, ControllerSettings
@@ -16,6 +18,7 @@ from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
 from squall.kubernetes.kubeconfig import chosen
 from squall.linux.clock import SystemClock
+from squall.telemetry import log_to_stderr
 
 STATE_SECONDS = 0.1
 """How often a start looks whether everything is listed."""
@@ -32,15 +35,22 @@ class ClusterController:
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then leave everything to another controller."""
         settings, stopping = self._settings, asked_to_stop()
+        log_to_stderr()
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(self._connected())
+            agent = LeadersAgent(
+                self._clock, lambda: asyncio.create_task(act(settings, cluster, self._clock))
+            )
             controller = Controller(
                 cluster,
                 self._clock,
                 kinds(),
                 lease_seconds=settings.lease_seconds,
                 namespace=settings.namespace,
+                policy=self._policy,
+                api_node=CONTROLLER_NODE,
                 identity=settings.identity,
+                leading=agent.lead,
             )
             if settings.health is not None:
                 await stack.enter_async_context(health_served(settings.health, controller.missing))
@@ -52,6 +62,7 @@ class ClusterController:
             gc.freeze()
             async with asyncio.TaskGroup() as group:
                 parts = [
+                    group.create_task(agent.run()),
                     group.create_task(controller.run()),
                     group.create_task(_tell(controller, ready)),
                 ]

@@ -23,6 +23,7 @@ from squall.cli.parts import (
     ControllerSettings,
     UpSettings,
 )
+from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
@@ -42,6 +43,12 @@ class Doors:
         """Connect to the API that `access` finds."""
         async with HttpCluster(Connection(_config(access))) as cluster:
             yield cluster
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+        from squall.linux.clock import SystemClock  # noqa: PLC0415  (see `up`)
+
+        return SystemClock()
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run everything on this host until stopped."""
@@ -96,6 +103,7 @@ class Doors:
         from squall.app.up import no_objects, objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.aside import see_every_cgroup  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
@@ -108,6 +116,7 @@ class Doors:
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"
             return
+        see_every_cgroup()
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
             # An agent of a cluster has none beside its journal.

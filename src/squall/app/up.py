@@ -166,6 +166,7 @@ class Up:
             journal,
             node_name=self._host.name,
             lease_seconds=self._settings.lease_seconds,
+            policy=Policy(allow_host_network=self._settings.allow_host_network),
         )
 
     def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:

@@ -55,6 +55,8 @@ class Tenure:
     def __init__(self) -> None:
         self._taken: tuple[str, str] | None = None
         self._life: Life | None = None
+        self._former: Life | None = None
+        """Of the same holder, before it came back: the API may still show it for a moment."""
 
     def ended(self, lease: Object, pod: Pod | None) -> str:
         """Say how the holder's life has ended; empty while it goes on, or nobody can tell.
@@ -66,9 +68,12 @@ class Tenure:
         spec = lease.get("spec") or {}
         taken = (spec.get("holderIdentity") or "", spec.get("acquireTime") or "")
         if taken != self._taken:
+            same = self._taken is not None and self._taken[0] == taken[0]
+            self._former = self._life if same else None
             self._taken, self._life = taken, None
         if self._life is None:
-            self._life = life_of(pod)
+            life = life_of(pod)
+            self._life = life if life != self._former else None
             return ""
         return ended(self._life, pod)
 

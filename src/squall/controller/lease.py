@@ -76,6 +76,7 @@ class Leadership:
         self._tenure = Tenure()
         self._taken = False
         """Has this process taken it since it started?"""
+        self._released = False
         self._turning = asyncio.Lock()
         self._woken = asyncio.Event()
 
@@ -83,7 +84,7 @@ class Leadership:
         """Keep trying until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            while True:
+            while not self._released:
                 self._woken.clear()
                 async with self._turning:
                     wait = await self._turn()
@@ -99,7 +100,7 @@ class Leadership:
 
         When the API does not answer, the others find out by themselves.
         """
-        led = self.leads
+        led, self._released = self.leads, True
         self._lead(False)
         async with self._turning:
             if led and self._lease is not None:
@@ -135,9 +136,11 @@ class Leadership:
 
     async def _turn(self) -> float:
         """Try once; returns seconds until the next try is due."""
+        if self._released:
+            return self._seconds
         began = self._clock.boottime()
         won = await self._within(self._seconds / RETRIES, self._attempt())
-        if won:
+        if won and not self._released:
             self._renewed, self._taken = began, True
             self._lead(True)
             return self._seconds / RENEWALS

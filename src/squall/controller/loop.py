@@ -9,10 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from squall.api.cluster import (
     HALT,
-    NAMESPACE,
-    NODE,
     NODE_FAULT,
-    POD,
     ApiError,
     Change,
     Cluster,
@@ -28,10 +25,10 @@ from squall.controller.lease import Leadership
 from squall.controller.metrics import ExperimentMetrics
 from squall.controller.reading import read_assigned, read_experiment
 from squall.controller.recorder import Recorder
+from squall.controller.sight import Sight
 from squall.controller.work_queue import Again, WorkQueue
 from squall.injection.kind import FaultKind
 from squall.orchestration.experiments.facts import Assigned, Decision, Facts, Seen
-from squall.orchestration.experiments.pods import Inventory, read_pod
 from squall.orchestration.experiments.step import step
 from squall.telemetry import REGISTRY, logger
 
@@ -39,6 +36,8 @@ Key = tuple[str, str, str]
 """Kind, namespace and name of an experiment."""
 
 WATCH_RETRY_SECONDS = 5.0
+REFUSED_RETRY_SECONDS = 300.0
+"""When to ask again for what there is no right to, and what can be done without."""
 
 
 class Controller:
@@ -79,9 +78,12 @@ class Controller:
         self._policy, self._api_node = policy or Policy(), api_node
         self._leading = leading
         self._queue: WorkQueue[Key] = WorkQueue(self._work, clock)
-        self._pods = Cache(POD, read_pod, self._pod_changed)
-        self._nodes = Cache(NODE, _labels, self._pods_changed)
-        self._namespaces = Cache(NAMESPACE, _annotations, self._pods_changed)
+        self._sight = Sight(
+            namespace,
+            self._policy,
+            changed=self._pods_changed,
+            own_pod_changed=lambda _: self._leadership.look_again(),
+        )
         self._halts = Cache(HALT, _reason, self._halt_changed)
         self._node_faults = Cache(NODE_FAULT, read_assigned, self._node_fault_changed)
         self._experiments = {
@@ -90,7 +92,6 @@ class Controller:
         }
         self._assigned: dict[Key, set[str]] = {}
         self._follows_pods: set[Key] = set()
-        self._inventory: tuple[tuple[int, int, int], Inventory] | None = None
         self._leadership = Leadership(
             cluster,
             clock,
@@ -98,7 +99,7 @@ class Controller:
             identity=identity,
             lease_seconds=lease_seconds,
             changed=self._lead,
-            pod_of=lambda name: self._pods.values.get((namespace, name)),
+            pod_of=self._sight.own_pod,
         )
         self._recorder = Recorder(cluster, clock)
         self._carrier = Carrier(cluster, clock, namespace, self._node_faults, self._recorder)
@@ -127,20 +128,30 @@ class Controller:
         return ", ".join(c.resource.plural for c in caches if not c.synced.is_set())
 
     def _world(self) -> list[Cache[Any]]:
-        caches: list[Cache[Any]] = [self._pods, self._nodes, self._halts, self._node_faults]
-        return [*caches, self._namespaces] if self._policy.opt_in_namespaces else caches
+        return [*self._sight.caches(), self._halts, self._node_faults]
 
     async def _follow(self, cache: Cache[Any]) -> None:
-        namespace = self._namespace if cache.resource == NODE_FAULT else None
         while True:
+            wait = WATCH_RETRY_SECONDS
             try:
-                events = self._cluster.watch(cache.resource, namespace)
+                events = self._cluster.watch(cache.resource, self._namespace_of(cache))
                 async with aclosing(events):
                     async for event in events:
                         self._take(cache, event)
             except ApiError as refused:
-                logger(__name__).warning("%s not watched: %s", cache.resource.plural, refused)
-            await self._clock.sleep(WATCH_RETRY_SECONDS)
+                if self._sight.does_without(cache, refused):
+                    wait = REFUSED_RETRY_SECONDS
+                    self._ask_all()
+                else:
+                    logger(__name__).warning("%s not watched: %s", cache.resource.plural, refused)
+            await self._clock.sleep(wait)
+
+    def _namespace_of(self, cache: Cache[Any]) -> str | None:
+        if cache is self._node_faults:
+            return self._namespace
+        if cache in self._experiments.values():
+            return self._policy.target_namespace or None
+        return self._sight.namespace_of(cache)
 
     def _take(self, cache: Cache[Any], event: Event) -> None:
         try:
@@ -183,10 +194,11 @@ class Controller:
         kind, namespace, name = key
         cache = self._experiments[kind]
         obj = cache.objects.get((namespace, name))
+        if obj is not None and (rest := self._carrier.rests(obj)) > 0:
+            return Again(seconds=rest)
         seen = read_experiment(self._kinds[kind], obj) if obj else None
         facts, strangers = self._facts(key, seen)
-        for stranger in strangers:
-            await self._carrier.remove(stranger)
+        await self._carrier.remove(strangers)
         if obj is None or seen is None:
             self._follows_pods.discard(key)
             return Again()
@@ -215,22 +227,13 @@ class Controller:
             kind=self._kinds[key[0]],
             experiment=seen,
             assigned=mine,
-            inventory=self._current_inventory(),
+            inventory=self._sight.inventory(),
             halt=next(iter(self._halts.values.values()), None),
             lease_seconds=self._lease_seconds,
             policy=self._policy,
             api_node=self._api_node,
         )
         return facts, strangers
-
-    def _current_inventory(self) -> Inventory:
-        version = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
-        if self._inventory is None or self._inventory[0] != version:
-            nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
-            annotations = {name: notes for (_, name), notes in self._namespaces.values.items()}
-            pods = list(self._pods.values.values())
-            self._inventory = (version, Inventory(pods, nodes, annotations))
-        return self._inventory[1]
 
     def _note(self, key: Key, decision: Decision) -> None:
         if decision.follows_pods:
@@ -269,25 +272,12 @@ class Controller:
                 self._assigned.pop(key, None)
         self._queue.ask(key)
 
-    def _pod_changed(self, pod: Object) -> None:
-        if pod["metadata"].get("namespace") == self._namespace:
-            self._leadership.look_again()
-        self._pods_changed(pod)
-
     def _pods_changed(self, _: Object) -> None:
         for key in self._follows_pods:
             self._queue.ask(key)
 
     def _halt_changed(self, _: Object) -> None:
         self._ask_all()
-
-
-def _labels(node: Object) -> Mapping[str, str]:
-    return node["metadata"].get("labels") or {}
-
-
-def _annotations(namespace: Object) -> Mapping[str, str]:
-    return namespace["metadata"].get("annotations") or {}
 
 
 def _reason(halt: Object) -> str:

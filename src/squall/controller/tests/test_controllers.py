@@ -3,10 +3,13 @@
 import asyncio
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from squall.api.cluster import LEASE, NAMESPACE
+from squall.api.fake_cluster import FakeCluster
 from squall.clock import settle
-from squall.controller.tests.scene import NETWORK, Scene
+from squall.controller.loop import Controller
+from squall.controller.tests.scene import KINDS, NETWORK, POD_CHAOS, Scene
 
 
 @pytest.fixture
@@ -63,10 +66,82 @@ async def test_two_controllers_do_the_work_of_one(scene):
     standby.left = -1  # may write from now on
     first.cancel()
     await scene.advance(59)
-    holder = scene.cluster.objects[LEASE, "squall", "squall-controller"]["spec"]["holderIdentity"]
-    assert holder == "two"
+    assert holder(scene) == "two"
     await scene.delete()
     assert not scene.there()
+
+
+class Blind:
+    """The API of a controller that leads in a world of its own, whoever else leads."""
+
+    def __init__(self, cluster):
+        self._cluster, self._leases = cluster, FakeCluster()
+
+    def __getattr__(self, verb):
+        async def call(resource, *args, **kwargs):
+            cluster = self._leases if resource in {LEASE, NAMESPACE} else self._cluster
+            return await getattr(cluster, verb)(resource, *args, **kwargs)
+
+        return call
+
+    def watch(self, resource, *args, **kwargs):
+        cluster = self._leases if resource == LEASE else self._cluster
+        return cluster.watch(resource, *args, **kwargs)
+
+
+async def test_two_that_both_lead_do_no_harm(scene):
+    await scene.node("n2")
+    await scene.pod("web-0", "n1")
+    await scene.pod("web-1", "n2", "c2")
+    scene.controller("one")
+    scene.controller("two", cluster=Blind(scene.cluster))
+    await settle()
+    await scene.apply(mode="one")
+    await scene.apply("kill", POD_CHAOS)
+    await scene.advance(5)
+    assert len(scene.hit) == 1
+    assert scene.agents["n1"].strikes + scene.agents["n2"].strikes == [
+        "default/web-0",
+        "default/web-1",
+    ]
+    assert len(scene.node_faults()) == 3
+    assert scene.condition("AllInjected") == "True"
+    for _ in range(3):
+        await scene.pause("slow")
+        await scene.advance(3)
+        assert not scene.hit
+        await scene.pause("slow", value=None)
+        await scene.advance(3)
+        assert len(scene.hit) == 1
+    await scene.delete()
+    await scene.delete("kill", POD_CHAOS)
+    await scene.advance(5)
+    assert not scene.hit
+    assert not scene.node_faults()
+    assert not scene.there()
+
+
+async def test_a_controller_that_hands_over_has_nothing_under_way_any_more(scene):
+    await scene.pod("web-0")
+    first = Controller(
+        scene.cluster, scene.clock, KINDS,
+        lease_seconds=60.0, identity="one", registry=CollectorRegistry(),
+    )  # fmt: skip
+    scene.tasks.append(asyncio.create_task(first.run()))
+    await settle()
+    scene.controller("two")
+    await settle()
+    await first.hand_over()
+    scene.tasks[-2].cancel()
+    await settle()
+    assert holder(scene) == "two"
+    await scene.apply()
+    await settle()
+    assert scene.hit == {"default/web-0"}
+
+
+def holder(scene):
+    return scene.cluster.objects[LEASE, "squall", "squall-controller"]["spec"]["holderIdentity"]
 
 
 async def test_a_controller_that_comes_back_goes_on_at_once(scene):

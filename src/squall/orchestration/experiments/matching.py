@@ -19,7 +19,8 @@ def matching(selector: PodSelectorSpec, inventory: Inventory, namespace: str) ->
         namespace: of the experiment; searched where the selector names none.
 
     Raises:
-        ValueError: a field selector names a field that pods cannot be selected by.
+        ValueError: a field selector names a field that pods cannot be selected by, or nodes are
+            selected by labels that nobody may read here.
 
     Source: chaos-mesh pkg/selector/pod/selector.go.
     """
@@ -65,6 +66,9 @@ def _nodes(selector: PodSelectorSpec, inventory: Inventory) -> Collection[str] |
     """Unite the listed nodes with those that carry the labels; None means any node."""
     if not selector.nodes and not selector.node_selectors:
         return None
+    if selector.node_selectors and not inventory.nodes_labelled:
+        why = "this installation is for one namespace and may not read nodes"
+        raise ValueError(f"nodeSelectors cannot be used here: {why}; name them in nodes")
     labelled = (
         {n for n, labels in inventory.nodes.items() if _has_all(labels, selector.node_selectors)}
         if selector.node_selectors

@@ -62,6 +62,8 @@ class Inventory:
     """Labels of every known node, by its name."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     """Annotations of every namespace, by its name; None where nobody has to know them."""
+    nodes_labelled: bool = True
+    """False where nodes may not be read: then those are known that pods run on, by name alone."""
 
 
 def read_pod(obj: Object) -> Pod:

@@ -1,0 +1,106 @@
+"""What a controller sees of pods, nodes and namespaces, and what selectors may choose from.
+
+An installation for one namespace sees no more than that, and its own pods. Nodes belong to no
+namespace, so it may be refused them: then it knows those that its pods run on, by name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from squall.api.cluster import NAMESPACE, NODE, POD, ApiError, Object
+from squall.api.policy import Policy
+from squall.controller.cache import Cache
+from squall.orchestration.experiments.pods import Inventory, Pod, read_pod
+from squall.telemetry import logger
+
+FORBIDDEN = 403
+
+
+class Sight:
+    """Caches, where to watch for what is in them, and the inventory made of them.
+
+    Args:
+        namespace: of the installation.
+        policy: which namespace may be hit, and whether namespaces opt in.
+        changed: called when who may be hit has changed.
+        own_pod_changed: called when a pod in the namespace of the installation has changed.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        policy: Policy,
+        *,
+        changed: Callable[[Object], None],
+        own_pod_changed: Callable[[Object], None],
+    ) -> None:
+        self._namespace, self._policy = namespace, policy
+        self._changed, self._own_pod_changed = changed, own_pod_changed
+        self._pods = Cache(POD, read_pod, self._pod_changed, whole=False)
+        self._nodes = Cache(NODE, _labels, changed, whole=False)
+        self._namespaces = Cache(NAMESPACE, _annotations, changed, whole=False)
+        self._own_pods = Cache(POD, read_pod, own_pod_changed, whole=False)
+        self._inventory: tuple[tuple[int, int, int], Inventory] | None = None
+        self._nodes_refused = False
+
+    def caches(self) -> list[Cache[Any]]:
+        """List what is to be filled before anything can be decided."""
+        caches: list[Cache[Any]] = [self._pods, self._nodes]
+        if self._policy.opt_in_namespaces:
+            caches.append(self._namespaces)
+        return [*caches, self._own_pods] if self._apart else caches
+
+    def namespace_of(self, cache: Cache[Any]) -> str | None:
+        """Say where to watch for what a cache holds; None means everywhere."""
+        if cache is self._own_pods:
+            return self._namespace
+        return self._policy.target_namespace or None if cache is self._pods else None
+
+    def does_without(self, cache: Cache[Any], refused: ApiError) -> bool:
+        """Go on without what the API refuses, where that is possible."""
+        if cache is not self._nodes or refused.code != FORBIDDEN:
+            return False
+        if not self._policy.target_namespace:
+            return False
+        if not self._nodes_refused:
+            logger(__name__).info("nodes are known by their pods alone: %s", refused)
+        self._nodes_refused = True
+        self._nodes.synced.set()
+        return True
+
+    def own_pod(self, name: str) -> Pod | None:
+        """Give a pod in the namespace of the installation; None where none is known."""
+        cache = self._own_pods if self._apart else self._pods
+        return cache.values.get((self._namespace, name))
+
+    def inventory(self) -> Inventory:
+        """Give what selectors may choose from now; made anew only when something has changed."""
+        version = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
+        if self._inventory is None or self._inventory[0] != version:
+            nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
+            annotations = {name: notes for (_, name), notes in self._namespaces.values.items()}
+            pods = list(self._pods.values.values())
+            labelled = not self._nodes_refused or bool(nodes)
+            if not labelled:
+                nodes = {pod.node: {} for pod in pods if pod.node}
+            found = Inventory(pods, nodes, annotations, nodes_labelled=labelled)
+            self._inventory = (version, found)
+        return self._inventory[1]
+
+    @property
+    def _apart(self) -> bool:
+        """Are the installation's own pods among none that may be hit?"""
+        return self._policy.target_namespace not in {"", self._namespace}
+
+    def _pod_changed(self, pod: Object) -> None:
+        if pod["metadata"].get("namespace") == self._namespace:
+            self._own_pod_changed(pod)
+        self._changed(pod)
+
+
+def _labels(node: Object) -> Mapping[str, str]:
+    return node["metadata"].get("labels") or {}
+
+
+def _annotations(namespace: Object) -> Mapping[str, str]:
+    return namespace["metadata"].get("annotations") or {}
