@@ -10,7 +10,7 @@ from pathlib import Path
 
 from testbed.cluster.layout import Layout, Node, hierarchies
 from testbed.cluster.namespaces import own_folder
-from testbed.cluster.processes import in_cgroups
+from testbed.cluster.processes import Process, in_cgroups
 from testbed.traces import Namespace
 
 _SETTINGS = ("freezer.state", "cgroup.freeze", "memory.limit_in_bytes", "cpu.cfs_quota_us")
@@ -62,7 +62,8 @@ def processes(layout: Layout, container: Container) -> list[int]:
         for folder in _groups(root, node, container):
             with suppress(OSError):
                 found.update(map(int, (folder / "cgroup.procs").read_text().split()))
-    return sorted(found)
+    alive = [process for pid in found if (process := Process.of(pid)) is not None]
+    return [process.pid for process in sorted(alive, key=lambda process: process.started)]
 
 
 def read(layout: Layout, running: Sequence[Container]) -> Mapping[str, str]:
