@@ -40,7 +40,7 @@ def test_pods_reach_each_other_and_services(cluster: Cluster, namespace: str) ->
             by_name = look_up(cluster, namespace, pod, service)
             assert by_name != address
             assert fetch(cluster, namespace, pod, by_name) == ANSWER
-    with pytest.raises(RuntimeError, match="exit code 1$"):
+    with pytest.raises(RuntimeError, match=r"exit code 1$"):
         look_up(cluster, namespace, "on-node1", "example.com")
     assert cluster.kubectl("logs", f"--namespace={namespace}", "on-node2").strip() == "serving"
 
