@@ -30,9 +30,10 @@ test-fast: setup ## models, steps, laws, parts; no root
 test-host: setup ## injectors, targets and the command line on this kernel; root
 	$(PYTEST) -m "host and not survival and not kubernetes and not cluster"
 
-test-kubernetes: setup ## the contract of the API, embedded and with a real kube-apiserver
+test-kubernetes: setup ## the API's contract and the chart, with a real kube-apiserver
 	$(PY) -m testbed.kubernetes
-	$(PYTEST) -m kubernetes tests/kubernetes
+	$(PY) -m testbed.helm
+	$(PYTEST) -m kubernetes tests/kubernetes tests/cluster
 
 test-cluster: cluster-programs ## on a Kubernetes of two nodes; root
 	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster
@@ -76,8 +77,9 @@ bench: setup ## figures against limits measured in the same run
 image: setup ## the container image of controller and agent, and that of the tests' targets
 	$(PY) -m testbed.images
 
-generate: setup ## CRDs and the reference, from models and verbs
+generate: setup ## CRDs and the reference, from models and verbs; manifests from the chart
 	$(PY) -m testbed.generate
+	$(PY) -m testbed.manifests
 
 lock: setup ## pin every dependency by hash
 	$(UV) lock --quiet
