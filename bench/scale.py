@@ -24,7 +24,7 @@ from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 from testbed import simulated_nodes as simulated
 from testbed.apiserver import running
-from testbed.audit import Request, for_experiments, table
+from testbed.audit import Request, table
 from testbed.load import Load, delay, partition, stress
 
 MEBIBYTE = 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 import yaml
 
-from squall.api.cluster import NODE_FAULT
+from squall.api.cluster import NODE_FAULT, WORKLOAD
 from squall.api.crd import definition
 from squall.api.served import Schema, ServedKind
 from squall.cli import program
@@ -28,7 +28,10 @@ def generated() -> Iterator[tuple[str, str]]:
     for kind in served_kinds(kinds()):
         resource = kind.resource
         crd = yaml.safe_dump(definition(kind), sort_keys=False, width=100, allow_unicode=True)
-        yield f"deploy/crds/{resource.group}_{resource.plural}.yaml", _HEADER + crd
+        name = f"{resource.group}_{resource.plural}.yaml"
+        yield f"deploy/crds/{name}", _HEADER + crd
+        if kind.resource != WORKLOAD:  # served by `squall up` alone
+            yield f"deploy/helm/squall/files/crds/{name}", _HEADER + crd
         if kind.resource != NODE_FAULT:  # users read NodeFaults, they never write one
             yield f"docs/reference/{resource.kind.lower()}.md", reference(kind)
     yield "docs/reference/command-line.md", command_line()

@@ -88,7 +88,7 @@ class Module:
             made.mkdir(mode=0o755)
             program = made / self.name
             flags = ["-trimpath", "-ldflags", self._linker_flags()]
-            command = ["nice", go, "build", *flags, "-o", program, self.package]
+            command = ["nice", go, "build", *flags, "-o", str(program), self.package]
             done = subprocess.run(command, cwd=self.folder, env=_environment(), check=False)
             if done.returncode:
                 raise RuntimeError(

@@ -2,7 +2,7 @@
 
 Load tests have more nodes and pods than any machine of ours: Node and Pod objects are written as
 kubelets would, and an agent runs for each node, its own but for the world it acts on, which is in
-memory. `python -m testbed.simulated_nodes agents|controller …` are the processes of a scene.
+memory. `python -m testbed.simulated_nodes` is a process of agents.
 """
 
 import argparse
@@ -14,10 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from squall.api.cluster import NAMESPACE, NODE, POD, Object
-from squall.controller.loop import Controller
 from squall.faults import kinds
 from squall.injection.world import World
 from squall.injection.world.fake_containers import FakeContainers
@@ -140,14 +138,19 @@ def agents(server: ApiServer, count: int) -> Iterator[None]:
     with ExitStack() as ends:
         for first in range(0, count, NODES_PER_PROCESS):
             numbers = [str(first), str(min(first + NODES_PER_PROCESS, count))]
-            ends.enter_context(_process(server, "agents", AGENTS, *numbers))
+            command = [sys.executable, "-m", "testbed.simulated_nodes"]
+            command += [str(server.kubeconfig_of(AGENTS)), str(server.folder), *numbers]
+            ends.enter_context(_process(server, "agents", command))
         yield
 
 
 @contextmanager
 def controller(server: ApiServer, identity: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a controller as a process of its own."""
-    with _process(server, identity, CONTROLLER, identity) as process:
+    squall = str(Path(sys.executable).with_name("squall"))
+    command = [squall, "controller", f"--kubeconfig={server.kubeconfig_of(CONTROLLER)}"]
+    command += [f"--identity={identity}", f"--namespace={INSTALLED_IN}"]
+    with _process(server, identity, command) as process:
         yield process
 
 
@@ -159,10 +162,8 @@ def peak_mib(process: subprocess.Popen[bytes]) -> float:
 
 @contextmanager
 def _process(
-    server: ApiServer, log: str, role: str, *arguments: str
+    server: ApiServer, log: str, command: Sequence[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "testbed.simulated_nodes", role]
-    command += [str(server.kubeconfig_of(role)), str(server.folder), *arguments]
     with (server.folder / f"{log}.log").open("ab") as output:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *command], stdout=output, stderr=output
@@ -174,19 +175,7 @@ def _process(
         process.wait()
 
 
-async def _control(kubeconfig: Path, identity: str, lease_seconds: float) -> None:
-    async with HttpCluster.from_kubeconfig(kubeconfig) as cluster:
-        await Controller(
-            cluster,
-            SystemClock(),
-            kinds(),
-            identity=identity,
-            lease_seconds=lease_seconds,
-            registry=CollectorRegistry(),
-        ).run()
-
-
-async def _act(kubeconfig: Path, folder: Path, numbers: range, lease_seconds: float) -> None:
+async def _act(kubeconfig: Path, folder: Path, numbers: range) -> None:
     clock = SystemClock()
     async with asyncio.TaskGroup() as group:
         for number in numbers:
@@ -200,26 +189,21 @@ async def _act(kubeconfig: Path, folder: Path, numbers: range, lease_seconds: fl
                 _Anything(),
                 journal,
                 node_name=node_name(number),
-                lease_seconds=lease_seconds,
+                lease_seconds=60.0,
                 namespace=INSTALLED_IN,
             )
             group.create_task(agent.run())
 
 
 def main() -> None:
-    """Run the agents of some nodes, or a controller, until killed."""
+    """Run the agents of some nodes until killed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("role", choices=[AGENTS, CONTROLLER])
     parser.add_argument("kubeconfig", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("which", nargs="+")
-    parser.add_argument("--lease-seconds", type=float, default=60.0)
+    parser.add_argument("folder", type=Path, help="of the API server; journals go there")
+    parser.add_argument("first", type=int)
+    parser.add_argument("end", type=int)
     asked = parser.parse_args()
-    if asked.role == AGENTS:
-        first, end = map(int, asked.which)
-        uvloop.run(_act(asked.kubeconfig, asked.folder, range(first, end), asked.lease_seconds))
-    else:
-        asyncio.run(_control(asked.kubeconfig, asked.which[0], asked.lease_seconds))
+    uvloop.run(_act(asked.kubeconfig, asked.folder, range(asked.first, asked.end)))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ _FLEETING = re.compile(r"(packets \d+ bytes \d+|# handle \d+|valid_lft \S+|prefe
 class Namespace:
     """One network namespace, held open: it can be read after all of its processes are gone."""
 
-    def __init__(self, pid: int) -> None:
-        self._handle = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, source: int | Path) -> None:
+        """Open that of a process, or that which a file holds."""
+        path = Path(f"/proc/{source}/ns/net") if isinstance(source, int) else source
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.inode = os.fstat(self._handle).st_ino
 
     def __enter__(self) -> Self:

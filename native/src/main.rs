@@ -1,5 +1,6 @@
 //! The native half of Squall: one program, one subcommand for each thing it holds.
 
+mod aside;
 mod detach;
 mod exec;
 mod failure;
@@ -20,6 +21,10 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
+    let outlives = matches!(verb, "packets" | "stress" | "watch");
+    if outlives {
+        aside::stand();
+    }
     let outcome = match verb {
         "exec" => exec::run(rest),
         "netns" => netns::run(rest),
@@ -31,6 +36,9 @@ fn main() {
             "usage: squall-node exec|netns|packets|sandbox|stress|watch ...",
         )),
     };
+    if outlives {
+        aside::leave();
+    }
     std::process::exit(outcome.unwrap_or_else(|failure| {
         eprintln!("squall-node {verb}: {}", failure.message);
         failure.status

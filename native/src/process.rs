@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::execvp;
 use std::ffi::CString;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Start time in clock ticks after boot (field 22 of stat): tells a process from a later one with
 /// the same number. None when there is no such process.
@@ -24,6 +24,19 @@ pub fn pidfd(pid: i32) -> Result<OwnedFd, Errno> {
     let fd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: nobody else owns the new descriptor.
     Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// SIGKILL by a handle, so that nobody else with that number is hit; that it has ended is fine.
+pub fn kill(process: &OwnedFd) -> Outcome<()> {
+    let (fd, signal) = (process.as_raw_fd(), Signal::SIGKILL as i32);
+    let nobody = std::ptr::null::<nix::libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and no information about the signal is passed.
+    let sent =
+        unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_send_signal, fd, signal, nobody, 0) };
+    match Errno::result(sent) {
+        Err(Errno::ESRCH) => Ok(()),
+        sent => sent.map(drop).on("pidfd_send_signal"),
+    }
 }
 
 /// Die with the parent: SIGKILL when it is gone, at once if it is gone already.
@@ -85,6 +98,19 @@ mod tests {
     fn a_process_knows_when_it_started_and_a_missing_one_does_not() {
         assert!(started(std::process::id() as i32).is_some_and(|ticks| ticks > 0));
         assert_eq!(started(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_stopped_process_is_killed_by_its_handle_and_one_that_has_ended_is_no_failure() {
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let handle = pidfd(sleeper.id() as i32).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(sleeper.id() as i32), Signal::SIGSTOP).unwrap();
+        assert!(kill(&handle).is_ok());
+        assert!(!sleeper.wait().unwrap().success());
+        assert!(kill(&handle).is_ok());
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
         if let Err(failure) = start(&orders, &mut saying) {
             let _ = saying.write_all(failure.message.as_bytes());
         }
+        crate::aside::leave();
         exit(0)
     }
     drop(saying);

@@ -1,7 +1,10 @@
-//! `squall-node watch --pid AGENT --lease SECONDS --lock FILE -- COMMAND...`
+//! `squall-node watch --pid AGENT --lease SECONDS [--heartbeat SECONDS] --lock FILE -- COMMAND...`
 //!
 //! When the agent has died and nobody has taken its place for one lease, run the command once. What
 //! it and we say is appended to FILE with the extension `log`: the agent's output is the agent's alone.
+//!
+//! With `--heartbeat`, an agent that writes nothing to our standard input for so long counts as dead:
+//! it is stopped, or hangs. It is killed first, so that it cannot come back in the middle.
 //!
 //! Taking its place means starting a watcher on the same lock file: its content names the watcher
 //! in charge, and whoever finds another name there leaves without a word. The lock itself is held
@@ -9,7 +12,7 @@
 //! watcher's first line never works against a recovery that is under way.
 
 use crate::failure::{Failure, Outcome, While};
-use crate::process::{exit_status, pidfd, started};
+use crate::process::{exit_status, kill, pidfd, started};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{signal, SigHandler, Signal};
@@ -18,7 +21,7 @@ use nix::time::{clock_nanosleep, ClockId, ClockNanosleepFlags};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdout, fork, setsid, ForkResult};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +29,7 @@ use std::time::Duration;
 struct Orders {
     pid: i32,
     lease: Duration,
+    heartbeat: Option<Duration>,
     lock: PathBuf,
     command: Vec<String>,
 }
@@ -54,11 +58,13 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     // From here on nobody may be left who reads what our agent's output goes to, and whoever does
     // must not wait for us.
     speak_into(&orders.lock.with_extension("log"))?;
+    let mut hung = false;
     if let Some(agent) = agent {
-        let mut polled = [PollFd::new(agent.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut polled, PollTimeout::NONE) == Err(nix::Error::EINTR) {}
+        hung = await_end(&agent, orders.heartbeat)?;
     }
-    wait(orders.lease);
+    if !hung {
+        wait(orders.lease); // somebody who hung was silent for that long already
+    }
 
     let mut lock = locked(&orders.lock)?;
     let mut charged = String::new();
@@ -73,7 +79,10 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
 
 fn read(arguments: &[String]) -> Outcome<Orders> {
     let usage = || {
-        Failure::new("usage: squall-node watch --pid PID --lease SECONDS --lock FILE -- COMMAND...")
+        Failure::new(
+            "usage: squall-node watch --pid PID --lease SECONDS [--heartbeat SECONDS] --lock FILE \
+             -- COMMAND...",
+        )
     };
     let cut = arguments
         .iter()
@@ -85,18 +94,74 @@ fn read(arguments: &[String]) -> Outcome<Orders> {
             .find(|pair| pair[0] == name)
             .map(|pair| pair[1].as_str())
     };
-    let seconds: f64 = option("--lease")
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(usage)?;
+    let lease = option("--lease").and_then(seconds_of);
     Ok(Orders {
         pid: option("--pid")
             .and_then(|text| text.parse().ok())
             .ok_or_else(usage)?,
-        lease: Duration::try_from_secs_f64(seconds).map_err(|_| usage())?,
+        lease: lease.ok_or_else(usage)?,
+        heartbeat: match option("--heartbeat") {
+            Some(text) => Some(seconds_of(text).ok_or_else(usage)?),
+            None => None,
+        },
         // Absolute, for this process leaves the directory it was started in.
         lock: std::path::absolute(option("--lock").ok_or_else(usage)?).on("--lock")?,
         command: arguments[cut + 1..].to_vec(),
     })
+}
+
+fn seconds_of(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// Wait until the agent has ended; kill it when its heart has not beaten for too long. Was it killed?
+fn await_end(agent: &OwnedFd, heartbeat: Option<Duration>) -> Outcome<bool> {
+    let input = std::io::stdin();
+    let patience = match heartbeat {
+        Some(most) => PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    };
+    let mut listens = heartbeat.is_some();
+    let mut hung = false;
+    loop {
+        let beats = if listens {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::empty()
+        };
+        let mut polled = [
+            PollFd::new(agent.as_fd(), PollFlags::POLLIN),
+            PollFd::new(input.as_fd(), beats),
+        ];
+        match poll(
+            if listens {
+                &mut polled
+            } else {
+                &mut polled[..1]
+            },
+            patience,
+        ) {
+            Err(nix::Error::EINTR) => continue,
+            Ok(0) if listens => {
+                println!(
+                    "the agent has not moved for {} s; it is killed",
+                    patience_of(heartbeat)
+                );
+                kill(agent)?;
+                (listens, hung) = (false, true);
+            }
+            _ if polled[0].any().unwrap_or(true) => return Ok(hung),
+            _ => {
+                // At the end of it the agent is ending, or has closed it: only its end counts then.
+                let mut beat = [0; 64];
+                listens = nix::unistd::read(input.as_fd(), &mut beat).unwrap_or(0) > 0;
+            }
+        }
+    }
+}
+
+fn patience_of(heartbeat: Option<Duration>) -> f64 {
+    heartbeat.unwrap_or_default().as_secs_f64()
 }
 
 fn locked(path: &Path) -> Outcome<Flock<File>> {

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from testbed.cluster import cluster as clusters
+from testbed import cluster as clusters
 from testbed.cluster.layout import DEFAULT_NAME
 from testbed.kubernetes.build import programs
 

@@ -1,20 +1,27 @@
 """A whole Kubernetes on one machine: what tests hold in their hands."""
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from testbed.cluster import control_plane, credentials, images, network, nodes, records, removal
-from testbed.cluster.layout import DEFAULT_NAME, Layout, Node
+from testbed.cluster import (
+    control_plane,
+    images,
+    namespaces,
+    network,
+    nodes,
+    records,
+)
+from testbed.cluster.layout import Node
+from testbed.cluster.metrics import prometheus
+from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import Process, Processes
+from testbed.cluster.requests import Request, count
+from testbed.cluster.state import Container, containers, processes, read
+from testbed.cluster.waiting import until
 from testbed.kubernetes.build import programs
-
-START_SECONDS = 90.0
-"""How long a start may take; 10 s on a quiet machine."""
-
-_POLL_SECONDS = 0.05
 
 
 class Cluster:
@@ -52,11 +59,14 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
-        command = [programs() / "kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        program = str(programs() / "kubectl")
+        return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def make_namespace(self, name: str) -> None:
+        """Make a namespace and wait until pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        account = ["get", "serviceaccount", "default", f"--namespace={name}"]
+        until(f"the account of {name}", lambda: self.kubectl(*account))
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node."""
@@ -66,19 +76,18 @@ class Cluster:
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""
-        owned = self._record.owner is not None
+        name, enter = component, inside(self._layout.net)
         if node is None:
-            command = control_plane.commands(self._layout)[component]
-            self._processes.start(self._layout.netns, component, command, owned=owned)
+            commands = control_plane.commands(self._layout)
         else:
             place = self.node(node)
-            command = nodes.commands(self._layout, place)[component]
-            self._processes.start(place.netns, f"{node}-{component}", command, owned=owned)
+            name, enter = f"{node}-{component}", inside(place.net, mounts=place.view)
+            commands = nodes.commands(self._layout, place)
+        owned = self._record.owner is not None
+        self._processes.start(name, [*enter, *commands[component]], owned=owned)
 
     def kill(self, component: str, node: str | None = None) -> None:
         """SIGKILL a component, and wait until it is gone."""
-        import signal
-
         process = self.process(component, node)
         process.send(signal.SIGKILL)
         if not process.wait(10.0):
@@ -108,7 +117,40 @@ class Cluster:
 
     def run_in_node(self, node: str, *command: str) -> str:
         """Run a command in a node's network namespace and return what it prints."""
-        return network.run(*network.inside(self.node(node).netns, *command))
+        return run(*inside(self.node(node).net, *command))
+
+    def on_host(self, node: str, path: Path) -> Path:
+        """Say where on this machine a file is that a node and its hostPaths have at that path."""
+        return namespaces.on_host(self.node(node), path)
+
+    def processes_of(self, namespace: str, pod: str, container: str | None = None) -> list[int]:
+        """List the pids of a pod's processes, or of one of its containers', oldest first."""
+        found = [
+            each
+            for each in self._containers()
+            if (each.namespace, each.pod) == (namespace, pod) and container in {None, each.name}
+        ]
+        return [pid for each in found for pid in processes(self._layout, each)]
+
+    def state(self) -> Mapping[str, str]:
+        """Read what faults may leave on nodes and in running containers.
+
+        `testbed.traces.difference` compares two readings.
+        """
+        return read(self._layout, self._containers())
+
+    def requests(self) -> Counter[Request]:
+        """Count who asked the API server for what until now, without Kubernetes' own parts."""
+        return count(self._layout.memory / "audit.log")
+
+    def prometheus(
+        self, scrape_configs: Sequence[Mapping[str, object]]
+    ) -> AbstractContextManager[str]:
+        """Run a real Prometheus for a while; yields its URL, reachable from this machine."""
+        return prometheus(self._layout, scrape_configs, owned=self._record.owner is not None)
+
+    def _containers(self) -> list[Container]:
+        return containers(self.kubectl("get", "pods", "--all-namespaces", "--output=json"))
 
     def node(self, name: str) -> Node:
         """Find a node; raises `ValueError` when there is none of that name."""
@@ -116,113 +158,3 @@ class Cluster:
             if node.name == name:
                 return node
         raise ValueError(f"no {name} in cluster {self.name}; it has {', '.join(self.nodes)}")
-
-
-def up(name: str = DEFAULT_NAME, size: int = 2, *, owned: bool = False) -> Cluster:
-    """Start a cluster and wait until its nodes are ready.
-
-    What crashed runs left under that name, or anybody who is dead now, is removed first.
-
-    Args:
-        name: what it is called on this machine.
-        size: how many nodes.
-        owned: it is this process's: its components die with it.
-
-    Raises:
-        RuntimeError: such a cluster is there, or something is missing or did not start.
-    """
-    with records.lock():
-        for record in records.everything():
-            mine = record.layout.name == name
-            if record.abandoned or (mine and not _runs(record.layout)):
-                removal.remove(record.layout)
-            elif mine:
-                raise RuntimeError(
-                    f"cluster {name} is up; take it down first, or choose another name"
-                )
-        record = records.begin(name, size, owned=owned)
-        network.make(record.layout)
-    try:
-        return _start(record)
-    except BaseException:
-        if owned:
-            down(name)
-        raise
-
-
-def down(name: str = DEFAULT_NAME) -> bool:
-    """Remove a cluster with all that belongs to it; says whether there was one."""
-    with records.lock():
-        record = records.read(name)
-        if record is not None:
-            removal.remove(record.layout)
-    return record is not None
-
-
-def attach(name: str = DEFAULT_NAME) -> Cluster:
-    """Find a cluster that is up; raises `RuntimeError` when it is not."""
-    record = records.read(name)
-    if record is None or not _runs(record.layout):
-        raise RuntimeError(f"no cluster {name} is up; `make cluster-up` starts one")
-    return Cluster(record)
-
-
-@contextmanager
-def running(name: str, size: int = 2) -> Iterator[Cluster]:
-    """Have a cluster of one's own that is gone afterwards."""
-    cluster = up(name, size, owned=True)
-    try:
-        yield cluster
-    finally:
-        down(name)
-
-
-def _runs(layout: Layout) -> bool:
-    return Processes(layout).find("kube-apiserver") is not None
-
-
-def _start(record: records.Record) -> Cluster:
-    layout = record.layout
-    cluster = Cluster(record)
-    credentials.write(layout)
-    control_plane.configure(layout)
-    archives = images.write(layout.folder)
-    cluster.start("etcd")
-    cluster.start("kube-apiserver")
-    for node in layout.nodes:
-        nodes.configure(layout, node)
-        cluster.start("containerd", node.name)
-    for node in layout.nodes:
-        _until("containerd", lambda node=node: _answers(node))
-    cluster.load(*archives)
-    _until("kube-apiserver", lambda: cluster.kubectl("get", "--raw", "/readyz") == "ok")
-    cluster.start("kube-controller-manager")
-    cluster.start("kube-scheduler")
-    for node in layout.nodes:
-        cluster.start("kubelet", node.name)
-        cluster.start("kube-proxy", node.name)
-    _until("nodes", lambda: _ready(cluster) == layout.size)
-    return cluster
-
-
-def _answers(node: Node) -> bool:
-    network.run("ctr", f"--address={node.socket}", "version")
-    return True
-
-
-def _ready(cluster: Cluster) -> int:
-    path = "jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}"
-    return cluster.kubectl("get", "nodes", "-o", path).split().count("True")
-
-
-def _until(what: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    complaint = "it does not say why"
-    while time.monotonic() < deadline:
-        try:
-            if ready():
-                return
-        except RuntimeError as refused:
-            complaint = str(refused)
-        time.sleep(_POLL_SECONDS)
-    raise RuntimeError(f"{what}: not ready after {START_SECONDS:.0f} s: {complaint}")

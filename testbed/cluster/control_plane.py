@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from testbed.cluster.layout import SERVICES, Layout
+from testbed import coredns
+from testbed.cluster.layout import DNS, SERVICES, Layout
 from testbed.kubernetes.build import programs
 
 STORE = "http://127.0.0.1:2379"
 _PEERS = "http://127.0.0.1:2380"
 
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NAMES_PORT = 8181
+"""Where CoreDNS says whether it is ready."""
+
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 """In the order they are started in."""
 
 AUDIT_POLICY: Mapping[str, object] = {
@@ -48,6 +53,7 @@ def commands(layout: Layout) -> Mapping[str, Sequence[str]]:
             "--kubeconfig=kube-scheduler.kubeconfig",
             "--leader-elect=false",
         ],
+        "coredns": [str(coredns.program()), "-conf=Corefile"],
     }
 
 
@@ -55,6 +61,33 @@ def configure(layout: Layout) -> None:
     """Write what they read."""
     layout.memory.mkdir(mode=0o700)
     (layout.folder / "audit.json").write_text(json.dumps(AUDIT_POLICY))
+    (layout.folder / "Corefile").write_text(_names(layout))
+
+
+def manifests(layout: Layout) -> str:
+    """Write what a cluster has before anybody uses it."""
+    text = Path(__file__).with_name("manifests.yaml").read_text()
+    return text.replace("SERVICE_ADDRESS", DNS).replace("SERVER_ADDRESS", layout.dns_address)
+
+
+def _names(layout: Layout) -> str:
+    """Answer names of the cluster, and say of all others that there is no such name."""
+    return f""".:53 {{
+    bind {layout.dns_address}
+    ready {layout.address}:{NAMES_PORT}
+    errors
+    loadbalance
+    cache 2
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {layout.kubeconfig("coredns")}
+        pods insecure
+        ttl 2
+    }}
+    template ANY ANY . {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
 
 
 def _etcd(layout: Layout) -> list[str]:

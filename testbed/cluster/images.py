@@ -1,13 +1,12 @@
 """The images that every node has: the pause container's, and busybox."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 from testbed.cluster import archive
 from testbed.cluster.layout import Node
-from testbed.cluster.network import run
+from testbed.cluster.namespaces import run
 from testbed.cluster.nodes import PAUSE
 
 BUSYBOX = "registry.local/busybox:1"
@@ -44,6 +43,6 @@ def _busybox(folder: Path) -> Path:
         shutil.copy(program, root / "bin/busybox")
         for applet in run(program, "--list").split():
             if applet != "busybox":
-                os.symlink("busybox", root / "bin" / applet)
+                (root / "bin" / applet).symlink_to("busybox")
         archive.write(folder / "busybox.tar", BUSYBOX, root, command=["/bin/sh"])
     return folder / "busybox.tar"

@@ -34,9 +34,14 @@ class Node:
     """What its pods' addresses are taken from."""
 
     @property
-    def netns(self) -> str:
-        """Name of its network namespace."""
-        return f"testbed-{self.cluster}-{self.name}"
+    def net(self) -> Path:
+        """Holds its network namespace."""
+        return RUN / self.cluster / "pins" / f"{self.name}.net"
+
+    @property
+    def view(self) -> Path:
+        """Holds its mount namespace."""
+        return RUN / self.cluster / "pins" / f"{self.name}.mnt"
 
     @property
     def folder(self) -> Path:
@@ -45,8 +50,8 @@ class Node:
 
     @property
     def socket(self) -> Path:
-        """Where its container runtime listens."""
-        return self.folder / "containerd.sock"
+        """Where its container runtime listens, seen from this machine."""
+        return self.folder / "own/run-containerd/containerd.sock"
 
     @property
     def cgroup(self) -> str:
@@ -105,9 +110,14 @@ class Layout:
         return self.folder / "log"
 
     @property
-    def netns(self) -> str:
-        """Name of the namespace that holds the control plane and the bridge between all."""
-        return f"testbed-{self.name}-world"
+    def pins(self) -> Path:
+        """Holds all namespaces."""
+        return self.folder / "pins"
+
+    @property
+    def net(self) -> Path:
+        """Holds the network namespace of the control plane, with the bridge between all."""
+        return self.pins / "world.net"
 
     @property
     def cgroup(self) -> str:
@@ -145,7 +155,5 @@ class Layout:
 
 
 def hierarchies() -> list[Path]:
-    """List the mounted hierarchies of cgroup v1."""
-    return sorted(
-        each for each in CGROUPS.iterdir() if each.is_dir() and (each / "tasks").is_file()
-    )
+    """List the mounted hierarchies of cgroups: those of version 1, and unified."""
+    return sorted(each for each in CGROUPS.iterdir() if (each / "cgroup.procs").is_file())

@@ -12,6 +12,9 @@ COMPONENTS = ("containerd", "kubelet", "kube-proxy")
 """In the order they are started in."""
 
 PLUGINS = Path("/usr/lib/cni")
+SOCKET = "/run/containerd/containerd.sock"
+"""Of a node's container runtime, seen from the node."""
+
 PAUSE = "registry.local/pause:3.10"
 """Image of the container that holds a pod's namespaces."""
 
@@ -78,7 +81,7 @@ def _containerd(node: Node) -> str:
 root = "{node.folder}/containerd"
 state = "{node.folder}/containers"
 [grpc]
-  address = "{node.socket}"
+  address = "{SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
   # Lowering it takes CAP_SYS_RESOURCE, which a machine in a container has not.
   restrict_oom_score_adj = true
@@ -108,7 +111,7 @@ def _kubelet(layout: Layout, node: Node) -> Mapping[str, object]:
         "cgroupRoot": node.cgroup,
         "failSwapOn": False,
         "failCgroupV1": False,
-        "containerRuntimeEndpoint": f"unix://{node.socket}",
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
         "podLogsDir": str(node.folder / "logs"),
         "resolvConf": str(node.folder / "resolv.conf"),
         "clusterDNS": [DNS],

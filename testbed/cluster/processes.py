@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Self
 
 from testbed.cluster.layout import Layout, hierarchies
-from testbed.cluster.network import inside
 
 HIERARCHY = "pids"
 """Where the components are put; their containers' shims are their children and stay there."""
@@ -87,15 +86,19 @@ class Processes:
         self._layout = layout
         self._notes = layout.folder / "processes"
 
-    def start(self, netns: str, name: str, command: Sequence[str], *, owned: bool) -> Process:
-        """Start a component in a network namespace, with its log in the cluster's folder.
+    def start(self, name: str, command: Sequence[str], *, owned: bool) -> Process:
+        """Start a component, with its log in the cluster's folder.
 
         Args:
-            netns: name of the namespace.
             name: what its log and its note are called.
             command: what to run, in the cluster's folder.
             owned: it is to die with this process.
+
+        Raises:
+            RuntimeError: it runs already, or ended at once.
         """
+        if self.find(name) is not None:
+            raise RuntimeError(f"{name} runs already")
         self._notes.mkdir(parents=True, exist_ok=True)
         self._layout.logs.mkdir(parents=True, exist_ok=True)
         group = components_cgroup(self._layout)
@@ -104,7 +107,7 @@ class Processes:
         tied = ["setpriv", "--pdeathsig", "KILL", "--"] if owned else []
         with (self._layout.logs / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
-                [*enter, *tied, *inside(netns, *command)],
+                [*enter, *tied, *command],
                 cwd=self._layout.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -142,7 +145,7 @@ def in_cgroups(path: str) -> Iterator[Process]:
     """Find every process at or below that path in any hierarchy."""
     seen: set[int] = set()
     for root in hierarchies():
-        for file in (root / path.lstrip("/")).glob("**/cgroup.procs"):
+        for folder, _, _ in os.walk(root / path.lstrip("/")):
             with suppress(OSError):
-                seen.update(map(int, file.read_text().split()))
+                seen.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
     return (process for pid in sorted(seen) if (process := Process.of(pid)) is not None)

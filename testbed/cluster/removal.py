@@ -3,12 +3,11 @@
 import os
 import shutil
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from testbed.cluster import network
+from testbed.cluster import namespaces, network, records
 from testbed.cluster.layout import RUN, Layout, hierarchies
 from testbed.cluster.processes import Processes, end
 
@@ -26,12 +25,13 @@ def remove(layout: Layout) -> None:
     # A kubelet that lives would start again what is ended here.
     _end(processes, [f"{node.name}-{part}" for node in layout.nodes for part in _NODE_ORDER])
     _kill(processes, layout)
-    _unmount(layout)
     network.remove(layout)
+    namespaces.remove(layout)
     _remove_cgroups(layout)
     shutil.rmtree(layout.memory, ignore_errors=True)
     shutil.rmtree(layout.folder)
-    with suppress(OSError):  # others are there, or came
+    if not records.everything():
+        namespaces.remove_mount_points()
         RUN.rmdir()
 
 
@@ -64,19 +64,13 @@ def _thaw(layout: Layout) -> None:
                     (Path(folder) / "freezer.state").write_text("THAWED")
 
 
-def _unmount(layout: Layout) -> None:
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{layout.folder}/")), reverse=True):
-        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-
-
 def _remove_cgroups(layout: Layout) -> None:
     deadline = time.monotonic() + KILL_SECONDS
     for root in hierarchies():
         for folder, _, _ in os.walk(root / layout.cgroup, topdown=False):
             while True:
                 try:
-                    os.rmdir(folder)
+                    Path(folder).rmdir()
                     break
                 except OSError as refused:  # busy for a moment after its last process died
                     if time.monotonic() > deadline:

@@ -9,9 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from squall.api.cluster import NODE, POD
+from squall.app.places import Places
 from squall.controller.loop import Controller
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
+from squall.linux.cgroups import mounts
 from squall.linux.clock import SystemClock
 from squall.linux.tests.cell import cell
 from testbed.installation import eventually, injected, records, resource_of
@@ -84,6 +86,16 @@ class Site:
         enter = ("nsenter", f"--net=/proc/{self.target.pid}/ns/net", "--", "nft", "list", "tables")
         return subprocess.run(enter, capture_output=True, text=True, check=True).stdout.strip()
 
+    def aside(self):
+        place = Places(self.agent.directory).aside
+        mounted = mounts(Path("/proc/self/mountinfo").read_text())
+        return [Path(mount.point, place) for mount in mounted]
+
+    def standing_aside(self):
+        listed = [folder / "cgroup.procs" for folder in self.aside() if folder.is_dir()]
+        pids = {pid for procs in listed for pid in procs.read_text().split()}
+        return {Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1] for pid in pids}
+
 
 CUT = {"action": "partition", "direction": "to", "externalTargets": ["192.0.2.9"]}
 
@@ -116,7 +128,7 @@ async def test_a_fault_is_injected_and_sigterm_takes_it_back_and_says_so(site):
     assert site.tables() == ""
 
     async def told():
-        return (await site.record(cut))["phase"] == "Not Injected"
+        return (await site.record(cut))["phase"] == "Not Injected/Wait"
 
     await eventually(told, "the experiment says so")
 
@@ -139,3 +151,10 @@ async def test_an_agent_that_never_comes_back_leaves_nothing_after_a_lease(site)
     await eventually(lambda: not site.tables(), "nothing is left", HEALED_WITHIN_SECONDS)
     log = site.agent.directory / "watcher.log"
     await eventually(lambda: "as it was" in log.read_text(), "the watcher has recovered")
+
+
+async def test_what_holds_a_fault_stands_in_no_cgroup_of_its_agent(site):
+    await injected(site.cluster, await site.apply("NetworkChaos", **CUT))
+    assert site.standing_aside() == {"packets", "watch"}
+    assert site.agent.stop() == 0
+    assert not any(folder.exists() for folder in site.aside())

@@ -1,10 +1,12 @@
 """`squall agent`: what makes the faults of one node of a cluster true, as a process of its own."""
 
 import gc
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from squall.api.cluster import Cluster
+from squall.app.inspection import health_served, metrics_served
 from squall.app.places import Places, alone, boot_id
 from squall.app.policies import policy_of
 from squall.app.running import act_until, asked_to_stop, watched
@@ -12,7 +14,10 @@ from squall.app.world import world
 from squall.cli.parts import AgentSettings
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
+from squall.kubernetes.connection import Connection
+from squall.kubernetes.kubeconfig import chosen
 from squall.linux import capabilities
+from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
 from squall.linux.processes import Processes
 from squall.linux.shaping import Shaping, TriedShaping
@@ -31,12 +36,16 @@ class NodeAgent:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then restore every target and end."""
+        see_every_cgroup()
         stopping = asked_to_stop()
         for directory in (self._places.directory, self._places.run):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
+            # Holders and watcher outlive the container, or the unit, that this process runs in.
+            stand_aside(self._places.aside)
+            stack.callback(tidy_aside, self._places.aside)
             watcher = await stack.enter_async_context(
                 watched(self._places, self._settings.lease_seconds)
             )
@@ -45,14 +54,19 @@ class NodeAgent:
             cluster = await stack.enter_async_context(self._cluster())
             shaping = TriedShaping(capabilities.shaping)
             agent = self._agent(cluster, journal, shaping)
+            if self._settings.health is not None:
+                await stack.enter_async_context(health_served(self._settings.health, agent.missing))
+            if self._settings.metrics:
+                await stack.enter_async_context(
+                    metrics_served(self._settings.metrics, cluster, self._clock)
+                )
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
             await act_until(stopping, agent, [shaping.find_out(), watcher.keep()], ready)
 
     def _cluster(self) -> HttpCluster:
-        if self._settings.kubeconfig is None:
-            raise FileNotFoundError("no service account yet; give --kubeconfig")
-        return HttpCluster.from_kubeconfig(self._settings.kubeconfig)
+        config = chosen(self._settings.kubeconfig, os.environ, self._places.directory)
+        return HttpCluster(Connection(config))
 
     def _agent(self, cluster: Cluster, journal: Journal, shaping: Shaping) -> Agent:
         settings = self._settings
@@ -73,4 +87,5 @@ class NodeAgent:
             node_name=settings.node_name,
             lease_seconds=settings.lease_seconds,
             namespace=settings.namespace,
+            policy=self._policy,
         )

@@ -12,7 +12,8 @@ from typing import Any
 
 from lightkube import SingleConfig
 
-from squall.api.cluster import Cluster
+from squall.api.cluster import ApiError, Cluster
+from squall.api.policy import Policy
 from squall.app.asking import ask
 from squall.app.places import Places, boot_id
 from squall.cli.parts import (
@@ -22,6 +23,7 @@ from squall.cli.parts import (
     ControllerSettings,
     UpSettings,
 )
+from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
@@ -41,6 +43,12 @@ class Doors:
         """Connect to the API that `access` finds."""
         async with HttpCluster(Connection(_config(access))) as cluster:
             yield cluster
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
+        from squall.linux.clock import SystemClock  # noqa: PLC0415  (see `up`)
+
+        return SystemClock()
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run everything on this host until stopped."""
@@ -95,6 +103,7 @@ class Doors:
         from squall.app.up import no_objects, objects_of  # noqa: PLC0415  (see `up`)
         from squall.app.world import world  # noqa: PLC0415
         from squall.kubernetes.embedded.loopback import Loopback  # noqa: PLC0415
+        from squall.linux.aside import see_every_cgroup  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
@@ -107,6 +116,7 @@ class Doors:
         if not places.journal.exists():
             yield f"{places.journal} does not exist: no agent has worked from there"
             return
+        see_every_cgroup()
         journal, clock = Journal(places.journal, boot_id()), SystemClock()
         try:
             # An agent of a cluster has none beside its journal.
@@ -133,11 +143,19 @@ class Doors:
 
     async def preview(self, access: Access, manifest: dict[str, Any]) -> Sequence[str]:
         """Name exactly the targets an experiment would hit."""
-        from squall.controller.preview import preview  # noqa: PLC0415  (see `up`)
+        from squall.app.policies import published  # noqa: PLC0415  (see `up`)
+        from squall.controller.preview import preview  # noqa: PLC0415
 
         async with self.cluster(access) as cluster:
-            found = await preview(cluster, kinds(), manifest, new_seed=secrets.randbelow(2**31))
-            return found.lines()
+            unknown: list[str] = []
+            try:
+                policy = await published(cluster)
+            except ApiError as refused:
+                policy = Policy(allow_host_network=True)
+                unknown = [f"what this installation allows could not be read: {refused}"]
+            seed = secrets.randbelow(2**31)
+            found = await preview(cluster, kinds(), manifest, new_seed=seed, policy=policy)
+            return [*found.lines(), *unknown]
 
 
 def _config(access: Access) -> SingleConfig:

@@ -27,6 +27,11 @@ class Places:
         return f"squall-{digest[:8]}"
 
     @property
+    def aside(self) -> str:
+        """Name of the cgroup for what outlives an agent."""
+        return f"{self.mark}-agent"
+
+    @property
     def run(self) -> Path:
         """Sockets, namespaces, states."""
         return RUN / self.mark.removeprefix("squall-")

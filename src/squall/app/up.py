@@ -9,6 +9,7 @@ from typing import Any
 
 from squall.api.policy import Policy
 from squall.app.places import Places, alone, boot_id, node_name
+from squall.app.policies import publish
 from squall.app.running import act_until, asked_to_stop, watched
 from squall.app.world import world
 from squall.cli.parts import UpSettings
@@ -79,6 +80,7 @@ class Up:
         self._settings = settings
         self._places = Places(settings.data_directory)
         self._clock = SystemClock()
+        self._policy = Policy(allow_host_network=settings.allow_host_network)
         self._host = Host(node_name(), (settings.host,))
 
     async def run(self, ready: Callable[[str], None]) -> None:
@@ -100,6 +102,7 @@ class Up:
             sandboxes = await stack.enter_async_context(self._sandboxes())
             address = await stack.enter_async_context(self._served(objects, sandboxes))
             await register(Loopback(objects, "squall-node"), self._host, self._clock)
+            await publish(Loopback(objects, "squall-controller"), self._policy)
             shaping = TriedShaping(capabilities.shaping)
             agent = self._agent(objects, journal, shaping)
             parts = [
@@ -163,6 +166,7 @@ class Up:
             journal,
             node_name=self._host.name,
             lease_seconds=self._settings.lease_seconds,
+            policy=Policy(allow_host_network=self._settings.allow_host_network),
         )
 
     def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:
@@ -171,7 +175,7 @@ class Up:
             self._clock,
             kinds(),
             lease_seconds=self._settings.lease_seconds,
-            policy=Policy(allow_host_network=self._settings.allow_host_network),
+            policy=self._policy,
             identity=self._host.name,
         ).run()
 

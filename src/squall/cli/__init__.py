@@ -14,14 +14,20 @@ from squall.cli import (
     get,
     halt,
     health,
+    install,
     preview,
     recover,
     run,
+    uninstall,
     up,
 )
 from squall.cli.parts import Parts
 from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
 
+FOR_PEOPLE = (
+    *(up, run, execute, apply, get, preview, halt, doctor, recover),
+    *(install, uninstall),
+)
 IN_A_CLUSTER = (controller, agent, health)
 """Verbs that pods of an installation run."""
 
@@ -44,7 +50,7 @@ def program() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for verb in (up, run, execute, apply, get, preview, halt, doctor, recover, *IN_A_CLUSTER):
+    for verb in (*FOR_PEOPLE, *IN_A_CLUSTER):
         verb.add_to(app)
     return app
 

@@ -31,13 +31,15 @@ def agent(  # noqa: PLR0913, PLR0917  (one for each option)
         Path | None, typer.Option(help="YAML file of what may be hit; without: everything.")
     ] = None,
     health: Annotated[
-        Path | None, typer.Option(help="Unix socket that answers /healthz and /readyz.")
+        Path | None,
+        typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall health`."),
     ] = None,
     metrics: Annotated[
         str, typer.Option(help="ADDRESS:PORT of /metrics, for callers with a token. No port else.")
     ] = "",
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Which API. Else the service account of this pod.")
+        Path | None,
+        typer.Option(help="Which API. Else $KUBECONFIG, else the service account of this pod."),
     ] = None,
 ) -> None:
     """Make the faults of one node true, until SIGTERM, which takes all of them back.

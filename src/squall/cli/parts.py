@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from squall.api.cluster import Cluster
+from squall.clock import Clock
 from squall.node.doctor import Finding
 
 DEFAULT_DATA_DIRECTORY = Path("/var/lib/squall")
@@ -86,6 +87,9 @@ class Parts(Protocol):
         Raises:
             FileNotFoundError: no kubeconfig anywhere; the message lists where it was sought.
         """
+
+    def clock(self) -> Clock:
+        """Give the clock of this host."""
 
     async def up(self, settings: UpSettings, ready: Callable[[str], None]) -> None:
         """Run API, controller, agent and local workloads until SIGTERM or SIGINT.

@@ -1,7 +1,7 @@
 """Write what a step decided, in the order that leaves a trace for whoever comes after a crash."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,9 @@ from squall.api.wire import Wire
 from squall.clock import Clock
 from squall.controller.cache import Cache
 from squall.controller.recorder import Recorder
+from squall.orchestration.experiments.announcements import gathered
 from squall.orchestration.experiments.facts import Assigned, Decision
+from squall.orchestration.experiments.records import MOST_DETAILED
 
 STATUS_EVERY_SECONDS = 1.0
 """How often a status is written that nobody waits for."""
@@ -31,6 +33,22 @@ class Carrier:
     recorder: Recorder
     _written: dict[str, float] = field(default_factory=dict)
     """When the status of an experiment was last written, by its uid."""
+    _decided: dict[str, float] = field(default_factory=dict)
+    """When a large experiment was last decided on, by its uid."""
+
+    def rests(self, obj: Object) -> float:
+        """Say for how many seconds nothing should be decided on an experiment; 0 when it may.
+
+        Deciding about thousands of targets takes long, and the word of every node asks for it.
+        """
+        records = (obj.get("status") or {}).get("experiment", {}).get("containerRecords") or ()
+        if len(records) <= MOST_DETAILED:
+            return 0.0
+        uid, now = obj["metadata"]["uid"], self.clock.boottime()
+        due = self._decided.get(uid, now - STATUS_EVERY_SECONDS) + STATUS_EVERY_SECONDS
+        if due <= now:
+            self._decided[uid] = now
+        return max(0.0, due - now)
 
     def too_early(self, uid: str, decision: Decision) -> float:
         """Say for how many seconds a decision should rest; 0 when it should be carried out."""
@@ -42,6 +60,7 @@ class Carrier:
     def forget(self, uid: str) -> None:
         """Drop what is known of an experiment that is gone."""
         self._written.pop(uid, None)
+        self._decided.pop(uid, None)
 
     async def carry_out(self, decision: Decision, experiments: Cache[Object], obj: Object) -> None:
         """Carry one decision out.
@@ -52,17 +71,33 @@ class Carrier:
         if decision.hold:
             finalizers = [*(obj["metadata"].get("finalizers") or ()), RECORDS_FINALIZER]
             obj = await self._write(experiments, obj, {"metadata": {"finalizers": finalizers}})
-        if decision.status is not None:
-            obj = await self._write_status(experiments, obj, decision.status)
-        await self._order(decision)
         if decision.release:
-            left = [f for f in obj["metadata"].get("finalizers") or () if f != RECORDS_FINALIZER]
-            await self._write(experiments, obj, {"metadata": {"finalizers": left}})
-        for said in decision.announcements:
+            await self._release(decision, experiments, obj)
+        else:
+            stops = [(n, spec) for n, spec in decision.put if spec.desired_phase == "Stop"]
+            starts = [(n, spec) for n, spec in decision.put if spec.desired_phase != "Stop"]
+            stopping = [self._put(name, spec) for name, spec in stops]
+            if decision.status is not None:
+                stopping.append(self._write_status(experiments, obj, decision.status))
+            await _all(stopping)
+            await _all(self._put(name, spec) for name, spec in starts)
+            await self.remove(decision.remove)
+        for said in gathered(decision.announcements):
             self.recorder.emit(obj, said)
 
-    async def remove(self, name: str) -> None:
-        """Delete a NodeFault, if it is still the one that is known."""
+    async def remove(self, names: Iterable[str]) -> None:
+        """Delete NodeFaults that are still those that are known."""
+        await _all([self._remove(name) for name in names])
+
+    async def _release(self, decision: Decision, experiments: Cache[Object], obj: Object) -> None:
+        """Let an object go; its last status is written only where somebody else still holds it."""
+        left = [f for f in obj["metadata"].get("finalizers") or () if f != RECORDS_FINALIZER]
+        if left and decision.status is not None:
+            obj = await self._write_status(experiments, obj, decision.status)
+        await self._write(experiments, obj, {"metadata": {"finalizers": left}})
+        await self.remove(decision.remove)
+
+    async def _remove(self, name: str) -> None:
         known = self.node_faults.objects.get((self.namespace, name))
         if known is None:
             return
@@ -71,14 +106,6 @@ class Carrier:
             await self.cluster.delete(NODE_FAULT, self.namespace, name, uid=uid)
         except NotFound:
             return
-
-    async def _order(self, decision: Decision) -> None:
-        """Write every NodeFault, so that one the API refuses does not hold up the others."""
-        writes = [self._put(name, spec) for name, spec in decision.put]
-        writes += [self.remove(name) for name in decision.remove]
-        for outcome in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
 
     async def _write_status(
         self, experiments: Cache[Object], obj: Object, status: ExperimentStatus
@@ -101,7 +128,9 @@ class Carrier:
             change,
             subresource=subresource,
         )
-        if not _vanishing(written):
+        if _vanishing(written):
+            experiments.vanish(written)
+        else:
             experiments.put(written)
         return written
 
@@ -125,6 +154,13 @@ class Carrier:
         }
         written = await self.cluster.patch(NODE_FAULT, self.namespace, name, change)
         self.node_faults.put(written)
+
+
+async def _all(writes: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Write everything, so that what the API refuses does not hold up the rest."""
+    for outcome in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def wire(value: Wire) -> Object:

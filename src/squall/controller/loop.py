@@ -194,10 +194,11 @@ class Controller:
         kind, namespace, name = key
         cache = self._experiments[kind]
         obj = cache.objects.get((namespace, name))
+        if obj is not None and (rest := self._carrier.rests(obj)) > 0:
+            return Again(seconds=rest)
         seen = read_experiment(self._kinds[kind], obj) if obj else None
         facts, strangers = self._facts(key, seen)
-        for stranger in strangers:
-            await self._carrier.remove(stranger)
+        await self._carrier.remove(strangers)
         if obj is None or seen is None:
             self._follows_pods.discard(key)
             return Again()

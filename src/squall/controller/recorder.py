@@ -7,10 +7,10 @@ from datetime import datetime
 from squall.api.cluster import EVENT, ApiError, Cluster, Object
 from squall.api.metadata import EVENT_FIELD_PREFIX, EVENT_TYPE
 from squall.clock import Clock
+from squall.orchestration.experiments.announcements import LONGEST_MESSAGE
 from squall.orchestration.experiments.facts import Announcement
 from squall.telemetry import logger
 
-_LONGEST_MESSAGE = 1024  # of an Event, by the API's own rule
 _MOST_WAITING = 10_000
 
 
@@ -74,7 +74,7 @@ class Recorder:
             },
             "type": said.type,
             "reason": said.reason,
-            "message": said.message[:_LONGEST_MESSAGE],
+            "message": said.message[:LONGEST_MESSAGE],
             "source": {"component": said.component},
             "firstTimestamp": stamp,
             "lastTimestamp": stamp,

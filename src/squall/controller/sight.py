@@ -36,10 +36,10 @@ class Sight:
     ) -> None:
         self._namespace, self._policy = namespace, policy
         self._changed, self._own_pod_changed = changed, own_pod_changed
-        self._pods = Cache(POD, read_pod, self._pod_changed)
-        self._nodes = Cache(NODE, _labels, changed)
-        self._namespaces = Cache(NAMESPACE, _annotations, changed)
-        self._own_pods = Cache(POD, read_pod, own_pod_changed)
+        self._pods = Cache(POD, read_pod, self._pod_changed, whole=False)
+        self._nodes = Cache(NODE, _labels, changed, whole=False)
+        self._namespaces = Cache(NAMESPACE, _annotations, changed, whole=False)
+        self._own_pods = Cache(POD, read_pod, own_pod_changed, whole=False)
         self._inventory: tuple[tuple[int, int, int], Inventory] | None = None
         self._nodes_refused = False
 

@@ -54,7 +54,10 @@ class HttpCluster:
     ) -> list[Object]:
         """Read all objects that match, page by page."""
         collection = _Collection(self._connection, resource, namespace, labels, fields)
-        return (await collection.list()).items
+        items: list[Object] = []
+        async for page in collection.pages():
+            items = page.items if page.first else items + page.items
+        return items
 
     def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
@@ -151,25 +154,30 @@ class _Collection:
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         self._query = {name: value for name, value in selectors.items() if value}
 
-    async def list(self) -> Listing:
+    async def pages(self) -> AsyncGenerator[Listing]:
         """Read page by page; a page that expired meanwhile makes it start again, in one piece."""
         try:
-            return await self._list({"limit": str(PAGE)})
+            async for page in self._pages({"limit": str(PAGE)}):
+                yield page
         except ApiError as error:
             if error.code != EXPIRED:
                 raise
-            return await self._list({})
+            async for page in self._pages({}):
+                yield page
 
-    async def _list(self, paging: dict[str, str]) -> Listing:
-        items: list[Object] = []
+    async def _pages(self, paging: dict[str, str]) -> AsyncGenerator[Listing]:
+        first = True
         while True:
             page = await self._connection.send("GET", self._path, query=self._query | paging)
-            for item in page.get("items") or ():
+            items: list[Object] = page.get("items") or []
+            for item in items:
                 # Lists of built-in kinds do not repeat them in each item.
                 item |= {"apiVersion": self._resource.api_version, "kind": self._resource.kind}
-                items.append(item)
+                _lighten(item)
+            yield Listing(items, page["metadata"]["resourceVersion"], first)
             if not page["metadata"].get("continue"):
-                return Listing(items, page["metadata"]["resourceVersion"])
+                return
+            first = False
             paging = paging | {"continue": page["metadata"]["continue"]}
 
     async def changes(self, version: str) -> AsyncGenerator[tuple[str, Object]]:
@@ -187,4 +195,10 @@ class _Collection:
             event = orjson.loads(line)
             if event["type"] == "ERROR":
                 raise refusal(event["object"])
-            yield event["type"], event["object"]
+            yield event["type"], _lighten(event["object"])
+
+
+def _lighten(obj: Object) -> Object:
+    """Leave out who wrote which field: half of many objects, and nobody here asks for it."""
+    obj["metadata"].pop("managedFields", None)
+    return obj

@@ -1,13 +1,14 @@
 """The agent of one node: makes its NodeFaults true, and takes back what nobody answers for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from uuid import uuid4
 
 from squall.api.cluster import (
     HALT,
     LEASE,
+    NAMESPACE,
     NODE_FAULT,
     POD,
     Change,
@@ -16,7 +17,8 @@ from squall.api.cluster import (
     Object,
     Resource,
 )
-from squall.api.node_fault import HaltSpec
+from squall.api.metadata import INSTALL_NAMESPACE
+from squall.api.policy import Policy
 from squall.clock import Clock
 from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
@@ -26,8 +28,9 @@ from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
 from squall.node.journal import Journal, LaneKey
 from squall.node.lane import Lane
-from squall.node.leases import CONTROLLER_LEASE, Silence, Situation, Standing
-from squall.node.placing import place
+from squall.node.leases import CONTROLLER_LEASE, Halts, Silence, Situation, Standing
+from squall.node.limits import FREE, Limits
+from squall.node.placing import place, place_refused
 from squall.node.recalling import recalled
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms
@@ -60,6 +63,7 @@ class Agent:
         node_name: only NodeFaults for this node are carried out.
         lease_seconds: silence of the controller after which faults are taken back.
         namespace: where NodeFaults and the controller's Lease live.
+        policy: what may be hit, whatever a NodeFault says.
     """
 
     def __init__(  # noqa: PLR0913  (one argument for each port)
@@ -73,19 +77,21 @@ class Agent:
         *,
         node_name: str,
         lease_seconds: float,
-        namespace: str = "squall",
+        namespace: str = INSTALL_NAMESPACE,
+        policy: Policy = FREE,
     ) -> None:
         self._cluster, self._clock, self._journal = cluster, clock, journal
         self._node_name, self._namespace = node_name, namespace
         self._rooms = Rooms(kinds, world)
         self._targets: Finder = Targets(processes) if processes else ApiTargets()
+        self._limits = Limits(policy)
         self._reports = Reports(cluster, clock, namespace)
         self._holdings = Holdings(journal, clock)
         self._silence = Silence(lease_seconds, clock.boottime())
-        self._halts: dict[str, str] = {}
+        self._halts = Halts()
         self._lanes: dict[LaneKey, Lane] = {}
         self._touched = {touched.key: touched for touched in journal.touched()}
-        self._unsynced = {NODE_FAULT, HALT}
+        self._unsynced = {NODE_FAULT, HALT, *self._limits.watched}
         self._group: asyncio.TaskGroup | None = None
         self._changed, self._rested, self._stopped = (asyncio.Event() for _ in range(3))
         self._stopping = False
@@ -99,10 +105,12 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._group.create_task(self._follow_faults())
-                self._group.create_task(self._follow_halts())
+                self._group.create_task(self._follow(HALT, self._halts.saw))
                 self._group.create_task(self._follow_lease())
                 if not self._targets.by_api:
                     self._group.create_task(self._follow_pods())
+                if NAMESPACE in self._unsynced:
+                    self._group.create_task(self._follow(NAMESPACE, self._limits.saw_namespace))
                 self._group.create_task(self._reports.run())
                 self._group.create_task(self._plan_for_ever())
                 self._group.create_task(self._rooms.warm_up())
@@ -110,6 +118,10 @@ class Agent:
                 raise _Stopped  # noqa: TRY301  (ends the group, and with it every task in it)
         except* _Stopped:
             pass
+
+    def missing(self) -> str:
+        """Name what this agent still has to list before anything may begin; empty: nothing."""
+        return ", ".join(sorted(resource.plural for resource in self._unsynced))
 
     async def stop(self, *, restore: bool = True) -> None:
         """End `run`; with `restore`, after giving every target back what it was."""
@@ -124,15 +136,12 @@ class Agent:
                 logger(__name__).error("not every target was restored; run: squall recover --all")
         self._stopped.set()
 
-    # Taking in ----------------------------------------------------------------------------
-
     async def _follow_faults(self) -> None:
         listed: set[str] = set()
         async for event in self._watch(NODE_FAULT, f"spec.nodeName={self._node_name}"):
             if event.change is Change.SYNCED:
-                if NODE_FAULT in self._unsynced:
+                if self._now_synced(NODE_FAULT, event):
                     self._holdings.keep_only(listed)
-                    self._unsynced.discard(NODE_FAULT)
             elif event.change is Change.DELETED:
                 self._reports.drop(event.object["metadata"]["uid"])
                 self._holdings.forget(event.object["metadata"]["uid"])
@@ -150,16 +159,10 @@ class Agent:
             self._reports.follow(held, node_fault.get("status") or {})
         return True
 
-    async def _follow_halts(self) -> None:
-        async for event in self._watch(HALT):
-            if event.change is Change.SYNCED:
-                self._unsynced.discard(HALT)
-            elif event.change is Change.DELETED:
-                self._halts.pop(event.object["metadata"]["name"], None)
-            else:
-                spec = HaltSpec.model_validate(event.object.get("spec") or {})
-                self._halts[event.object["metadata"]["name"]] = spec.reason
-            self._changed.set()
+    async def _follow(self, resource: Resource, saw: Callable[[Event], bool]) -> None:
+        async for event in self._watch(resource):
+            if saw(event) or self._now_synced(resource, event):
+                self._changed.set()
 
     async def _follow_lease(self) -> None:
         async for event in self._watch(LEASE, f"metadata.name={CONTROLLER_LEASE}"):
@@ -171,25 +174,28 @@ class Agent:
 
     async def _follow_pods(self) -> None:
         async for event in self._watch(POD, f"spec.nodeName={self._node_name}"):
+            if self._limits.saw_pod(event) or self._now_synced(POD, event):
+                self._changed.set()
             if uid := self._targets.saw(event):
                 await self._targets.learn(self._targets.containers_of(uid))
                 for lane in self._lanes.values():
                     if lane.key.pod_uid == uid:
                         lane.look_again()
 
+    def _now_synced(self, resource: Resource, event: Event) -> bool:
+        first = event.change is Change.SYNCED and resource in self._unsynced
+        self._unsynced -= {resource} if first else set()
+        return first
+
     async def _watch(self, resource: Resource, fields: str = "") -> AsyncGenerator[Event]:
         namespace = self._namespace if resource in {NODE_FAULT, LEASE} else None
-        events = self._cluster.watch(resource, namespace, fields=fields)
-        async with aclosing(events):
+        async with aclosing(self._cluster.watch(resource, namespace, fields=fields)) as events:
             async for event in events:
                 yield event
 
-    # Deciding -----------------------------------------------------------------------------
-
     def _situation(self) -> Situation:
-        halted = next(iter(self._halts.values()), None)
         now = self._clock.boottime()
-        return Situation(now, self._silence.begins, halted, self._stopping)
+        return Situation(now, self._silence.begins, self._halts.reason, self._stopping)
 
     async def _plan_for_ever(self) -> None:
         if self._targets.by_api:
@@ -224,6 +230,8 @@ class Agent:
             for assignment in self._assigned(judged):
                 if judged.standing is Standing.RUNS and not ready:
                     undecided.add(assignment.key)
+                elif refusal := self._limits.refuses(judged, assignment, self._rooms.kinds):
+                    place_refused(assignment, refusal, wanted, self._reports)
                 else:
                     place(assignment, judged, wanted, self._reports, stopping=self._stopping)
         for key in wanted.keys() - undecided:
@@ -234,8 +242,7 @@ class Agent:
             self._reports.left(kind, target, ())
 
     def _assigned(self, judged: Judged) -> list[Assignment]:
-        allowed = self._rooms.world.allow_host_network
-        each = list(assigned(judged.held, self._rooms.kinds, allow_host_network=allowed))
+        each = list(assigned(judged.held, self._rooms.kinds))
         if judged.standing is not Standing.STOPS:
             for refused in each:
                 if isinstance(refused, Refused):
@@ -258,8 +265,6 @@ class Agent:
             )
             self._group.create_task(self._drive(lane))
         lane.want(wanted)
-
-    # Acting -------------------------------------------------------------------------------
 
     async def _drive(self, lane: Lane) -> None:
         """Let one lane turn until nothing is left to do in it; no other lane waits for it."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from squall.api.node_fault import NodeFaultSpec, NodeFaultTarget
+from squall.api.node_fault import NodeFaultTarget
 from squall.api.wire import Fault
 from squall.errors import InvalidFault, Unsupported
 from squall.injection.kind import FaultKind
@@ -61,24 +61,16 @@ class Wanted:
     strikes: list[Assignment] = field(default_factory=list)
 
 
-def assigned(
-    held: Held, kinds: Mapping[str, FaultKind], *, allow_host_network: bool
-) -> Iterator[Assignment | Refused]:
+def assigned(held: Held, kinds: Mapping[str, FaultKind]) -> Iterator[Assignment | Refused]:
     """Read a NodeFault: one assignment, or the reason for none, for each of its targets."""
     for target in held.spec.targets:
         try:
-            yield _assignment(held, target, kinds, allow_host_network=allow_host_network)
+            yield _assignment(held, target, kinds)
         except (InvalidFault, Unsupported) as refusal:
             yield Refused(target, str(refusal))
 
 
-def _assignment(
-    held: Held,
-    target: NodeFaultTarget,
-    kinds: Mapping[str, FaultKind],
-    *,
-    allow_host_network: bool,
-) -> Assignment:
+def _assignment(held: Held, target: NodeFaultTarget, kinds: Mapping[str, FaultKind]) -> Assignment:
     spec = held.spec
     name = spec.experiment.kind
     kind = kinds.get(name)
@@ -87,7 +79,9 @@ def _assignment(
     raw = spec.faults.get(target.selector_key)
     if raw is None:
         raise InvalidFault(f"{target.id}: NodeFault has no fault for key {target.selector_key!r}")
-    _refuse_own_harm(spec, target, kind, allow_host_network=allow_host_network)
+    if spec.when_cut_off == "hold" and spec.deadline is None:
+        # It could cut this agent off without a moment at which it surely ends.
+        raise InvalidFault(f"{target.id}: whenCutOff: hold needs a duration")
     try:
         fault = kind.fault.model_validate(raw)
     except ValidationError as wrong:
@@ -102,18 +96,3 @@ def _assignment(
         spec.one_shot,
         spec.proof,
     )
-
-
-def _refuse_own_harm(
-    spec: NodeFaultSpec, target: NodeFaultTarget, kind: FaultKind, *, allow_host_network: bool
-) -> None:
-    """Refuse what could cut this agent off without a moment at which it surely ends."""
-    if spec.when_cut_off == "hold" and spec.deadline is None:
-        raise InvalidFault(f"{target.id}: whenCutOff: hold needs a duration")
-    if not target.host_network or allow_host_network:
-        return
-    if any(need.startswith("network:") for need in kind.needs):
-        raise Unsupported(
-            f"{target.id} is on the network of its node, and so is this agent; "
-            "allow host network targets in the installation if that is meant"
-        )

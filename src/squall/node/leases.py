@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 
-from squall.api.cluster import Object
-from squall.api.node_fault import NodeFaultSpec
+from squall.api.cluster import Change, Event, Object
+from squall.api.node_fault import HaltSpec, NodeFaultSpec
 from squall.node.journal import Noted
 
 CONTROLLER_LEASE = "squall-controller"
@@ -36,6 +36,27 @@ class Silence:
     def begins(self) -> float:
         """Moment, in boot time, from which on the controller counts as silent."""
         return self._heard + self._lease_seconds
+
+
+class Halts:
+    """The Halts that there are."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    @property
+    def reason(self) -> str | None:
+        """Of one of them; None while there is none."""
+        return next(iter(self._reasons.values()), None)
+
+    def saw(self, event: Event) -> bool:
+        """Take in a change of one; True when there was one."""
+        if event.change is Change.DELETED:
+            self._reasons.pop(event.object["metadata"]["name"], None)
+        elif event.change is not Change.SYNCED:
+            spec = HaltSpec.model_validate(event.object.get("spec") or {})
+            self._reasons[event.object["metadata"]["name"]] = spec.reason
+        return event.change is not Change.SYNCED
 
 
 class Standing(Enum):

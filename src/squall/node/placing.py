@@ -6,6 +6,7 @@ from squall.node.assignments import Assignment, Ended, Wanted
 from squall.node.holdings import Judged
 from squall.node.journal import LaneKey
 from squall.node.leases import Standing
+from squall.node.limits import Refusal
 from squall.node.reports import Reports
 
 UNMEASURED = Proof(
@@ -39,6 +40,21 @@ def place(
         lanes.setdefault(assignment.key, Wanted()).ended.append(ended)
     else:
         reports.ended(assignment, judged.why)
+
+
+def place_refused(assignment: Assignment, refusal: Refusal, lanes: Lanes, reports: Reports) -> None:
+    """Place a fault that must not act: what acts already is taken back, and why is told."""
+    record = reports.record(assignment)
+    if not refusal.final:
+        reports.failed(assignment, refusal.why)
+    elif assignment.one_shot:
+        if record is not None and not record.final:
+            reports.refused(assignment.fault_uid, assignment.target, refusal.why)
+    elif assignment.key in lanes or reports.shows_injected(assignment):
+        ended = Ended(assignment, refusal.why)
+        lanes.setdefault(assignment.key, Wanted()).ended.append(ended)
+    else:
+        reports.refused(assignment.fault_uid, assignment.target, refusal.why)
 
 
 def _place_strike(

@@ -13,9 +13,10 @@ from squall.node.leases import Held
 from squall.node.waiting import unless
 from squall.telemetry import logger
 
-GATHER_SECONDS = 0.03
-"""A phase that changed is written at once, but waits this long for others of its NodeFault that
-are on their way: forty targets make few writes."""
+GATHER_SECONDS = 0.5
+"""A phase that changed is written at once when it was the last of its NodeFault; while others are
+on their way it waits this long for them at most, and so does a verdict: forty targets make one
+write."""
 
 PROOF_SECONDS = 10.0
 """Numbers that changed while no phase and no verdict did are written this often at most."""
@@ -221,10 +222,13 @@ class Reports:
         changed = record.model_copy(update=changes)
         if changed != record:
             sheet.records[key] = changed
-            self._mark(sheet, urgent=urgent)
+            self._mark(sheet, urgent=urgent, waited_for=set(changes) != {"proof"})
 
-    def _mark(self, sheet: _Sheet, *, urgent: bool) -> None:
-        wait = PROOF_SECONDS if not urgent else GATHER_SECONDS if sheet.gathers() else 0.0
+    def _mark(self, sheet: _Sheet, *, urgent: bool, waited_for: bool = True) -> None:
+        """Have a sheet written; what nobody waits for may come later, together with others."""
+        wait = PROOF_SECONDS
+        if urgent:
+            wait = GATHER_SECONDS if not waited_for or sheet.gathers() else 0.0
         due = self._clock.boottime() + wait
         if sheet.due is None or due < sheet.due:
             sheet.due = due

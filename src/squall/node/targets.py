@@ -1,7 +1,7 @@
 """From what the API names to what runs here: containers, their processes, their incarnations."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from squall.api.cluster import Change, Event, Object
@@ -149,9 +149,20 @@ def _finished(pod: Object) -> bool:
 
 
 def _running(pod: Object) -> tuple[str, ...]:
-    statuses = pod.get("status", {}).get("containerStatuses") or []
     return tuple(
         bare(status["containerID"])
-        for status in statuses
+        for status in _statuses(pod)
         if status.get("containerID") and "running" in (status.get("state") or {"running": {}})
     )
+
+
+def container_ids(pod: Object) -> tuple[str, ...]:
+    """List the ids of every container that its status names, running or not, without prefix."""
+    return tuple(bare(s["containerID"]) for s in _statuses(pod) if s.get("containerID"))
+
+
+def _statuses(pod: Object) -> Iterator[Object]:
+    """Those of its own containers first; sidecars are among those of init containers."""
+    status = pod.get("status") or {}
+    for of in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        yield from status.get(of) or ()

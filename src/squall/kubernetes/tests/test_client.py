@@ -116,7 +116,7 @@ async def test_a_watch_that_is_told_of_an_expired_version_lists_again():
     async with answering(*answers) as (cluster, asked), aclosing(cluster.watch(POD)) as watch:
         said = [await anext(watch) for _ in range(6)]
     assert [str(event.change) for event in said] == [
-        *("ADDED", "ADDED", "SYNCED", "DELETED", "ADDED", "SYNCED")
+        *("ADDED", "ADDED", "SYNCED", "ADDED", "DELETED", "SYNCED")
     ]
     assert "resourceVersion=5" in asked[1]
 

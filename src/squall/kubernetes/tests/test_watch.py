@@ -29,12 +29,13 @@ class Script:
     def __init__(self, *answers):
         self.answers, self.asked, self.slept = list(answers), [], []
 
-    async def list(self) -> Listing:
+    async def pages(self) -> AsyncGenerator[Listing]:
         self.asked.append("list")
         answer = self.answers.pop(0)
-        if isinstance(answer, Listing):
-            return answer
-        raise answer
+        if isinstance(answer, Exception):
+            raise answer
+        for page in answer if isinstance(answer, list) else [answer]:
+            yield page
 
     async def changes(self, version: str) -> AsyncGenerator[tuple[str, Object]]:
         self.asked.append(version)
@@ -87,9 +88,22 @@ async def test_after_a_break_only_what_differs_is_reported_and_then_synced(end):
     script = Script(Listing(before, "5"), [end], Listing(after, "10"), [("ADDED", thing("x", 11))])
     assert await heard(script, 12) == [
         *("ADDED same", "ADDED changed", "ADDED gone", "ADDED replaced", "SYNCED"),
-        *("DELETED gone", "DELETED replaced", "MODIFIED changed", "ADDED replaced", "ADDED new"),
+        *("MODIFIED changed", "DELETED replaced", "ADDED replaced", "ADDED new", "DELETED gone"),
         *("SYNCED", "ADDED x"),
     ]
+
+
+async def test_pages_make_one_list_and_what_was_read_before_a_new_beginning_does_not_count():
+    script = Script(
+        [Listing([thing("a", 1)], "5"), Listing([thing("b", 2)], "5", first=False)],
+        [EXPIRED],
+        [Listing([thing("a", 1)], "8"), Listing([thing("b", 9)], "9")],
+        [("ADDED", thing("c", 10))],
+    )
+    assert await heard(script, 7) == [
+        *("ADDED a", "ADDED b", "SYNCED", "MODIFIED b", "DELETED a", "SYNCED", "ADDED c"),
+    ]
+    assert script.asked == ["list", "5", "list", "9"]
 
 
 async def test_a_server_that_stays_away_is_asked_again_ever_more_slowly():
@@ -143,10 +157,13 @@ def test_the_differences_of_two_lists_lead_from_one_to_the_other(before, after):
     def listed(state):
         return [thing(n, v, uid) for n, (v, uid) in state.items()]
 
+    def told(state):
+        return known.listed(Listing(listed(state), "1")) + known.gone()
+
     known, seen = _Known(), {}
-    known.replace(listed(before))
+    told(before)
     seen.update({o["metadata"]["name"]: o for o in listed(before)})
-    for event in known.replace(listed(after)):
+    for event in told(after):
         name = event.object["metadata"]["name"]
         if event.change is Change.DELETED:
             del seen[name]

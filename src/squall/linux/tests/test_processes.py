@@ -48,6 +48,26 @@ LINES = {
         f"0::/docker/{B}/kubelet/kubepods/besteffort/{POD}/{A}",
         "docker",
     ),
+    "containerd, v1 by systemd": (
+        f"3:cpu,cpuacct:/kubepods.slice/kubepods-{POD}.slice/cri-containerd-{A}.scope",
+        "containerd",
+    ),
+    "containerd below a kubelet's own root, with our processes beside": (
+        f"9:name=systemd:/tb-node1/kubepods/besteffort/{POD}/{A}\n0::/squall-0a1b2c3d-agent",
+        "containerd",
+    ),
+    "seen from the agent's own cgroup namespace": (
+        (
+            f"0::/../../kubepods-burstable.slice/kubepods-burstable-{POD}.slice/"
+            f"cri-containerd-{A}.scope"
+        ),
+        "containerd",
+    ),
+    "docker below a kubelet, v2 by systemd": (
+        f"0::/kubepods.slice/kubepods-{POD}.slice/docker-{A}.scope",
+        "docker",
+    ),
+    "CRI-O, v1 by cgroupfs": (f"4:memory:/kubepods/burstable/{POD}/crio-{A}", "cri-o"),
     "CRI-O, v2": (
         f"0::/kubepods.slice/kubepods-{POD}.slice/crio-{A}.scope",
         "cri-o",
@@ -73,6 +93,7 @@ LINES = {
         ),
         "podman",
     ),
+    "podman, rootless, v2 by cgroupfs": (f"0::{USER}/libpod_parent/libpod-{A}", "podman"),
     "ours": (f"4:memory:/squall-0a1b2c3d/{A}\n0::/squall-0a1b2c3d/{A}", "squall"),
 }
 
@@ -93,6 +114,8 @@ def test_a_container_is_found_in_its_cgroup(lines, runtime):
         f"0::/machine.slice/machine-libpod_pod_{A}.slice",
         f"0::/system.slice/{A[:-1]}",
         f"0::/system.slice/{A}0",
+        "0::/squall-0a1b2c3d-agent",
+        f"0::/kubepods.slice/kubepods-{POD}.slice",
     ],
 )
 def test_what_is_beside_a_container_is_not_in_it(lines):

@@ -1,6 +1,7 @@
 """`squall-node watch`: what happens when an agent dies, and when it does not."""
 
 import asyncio
+import os
 import signal
 from contextlib import asynccontextmanager
 
@@ -23,18 +24,20 @@ class Agents:
     async def agent(self):
         return await self._start("sleep", "60")
 
-    async def watcher(self, agent, *command, lease=AT_ONCE):
+    async def watcher(self, agent, *command, lease=AT_ONCE, more=(), heard=None):
         watcher = await self._start(
-            *(PROGRAM, "watch", "--pid", str(agent.pid), "--lease", lease),
+            *(PROGRAM, "watch", "--pid", str(agent.pid), "--lease", lease, *more),
             *("--lock", str(self.lock), "--", *command),
+            stdin=heard,
         )
         async with asyncio.timeout(10):
             assert await watcher.stdout.readline() == b"watching\n"
         return watcher
 
-    async def _start(self, *command):
+    async def _start(self, *command, stdin=None):
+        pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *command, stdin=stdin, stdout=pipe, stderr=pipe
         )
         self._started.append(process)
         return process
@@ -154,3 +157,35 @@ async def test_who_reads_the_output_of_an_agent_need_not_wait_for_its_watcher(ag
         assert await watcher.stdout.read() == b""
         assert await watcher.stderr.read() == b""
     assert watcher.returncode is None
+
+
+async def test_an_agent_whose_heart_has_stopped_is_killed_before_the_recovery(agents):
+    agent = await agents.agent()
+    heard, heart = os.pipe()
+    more = ("--heartbeat", "0.5")
+    watcher = await agents.watcher(agent, "echo", "healed", lease=NEVER, more=more, heard=heard)
+    os.close(heard)
+    for _ in range(10):
+        os.write(heart, b".")
+        await asyncio.sleep(0.1)
+    assert agent.returncode is None
+    agent.send_signal(signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        assert await agent.wait() == -signal.SIGKILL
+        assert await watcher.wait() == 0
+    assert agents.said[-1] == "healed"
+    os.close(heart)
+
+
+async def test_an_agent_that_closes_its_heart_is_left_alone(agents):
+    agent = await agents.agent()
+    more = ("--heartbeat", "0.2")
+    watcher = await agents.watcher(
+        agent, "echo", "healed", more=more, heard=asyncio.subprocess.DEVNULL
+    )
+    await asyncio.wait([asyncio.ensure_future(watcher.wait())], timeout=1)
+    assert agent.returncode is None
+    await dead(agent)
+    async with asyncio.timeout(10):
+        assert await watcher.wait() == 0
+    assert agents.said == ["healed"]

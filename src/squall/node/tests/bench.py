@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from squall.api.cluster import HALT, LEASE, NODE_FAULT, POD, NotFound
 from squall.api.fake_cluster import FakeCluster
+from squall.api.policy import Policy
 from squall.clock import FakeClock, settle
 from squall.injection.world import World
 from squall.injection.world.fake import Fate, Killed
@@ -68,7 +69,7 @@ class Bench:
         self.folder, self.boot_id = folder, "boot-1"
         self.clock, self.cluster, self.fate = FakeClock(), FakeCluster(), Fate()
         self.walls, self.processes = Walls(self.fate), FakeProcesses()
-        self.allow_host_network = False
+        self.policy = Policy()
         self.kinds = {"PaintChaos": PAINT}
         self.agent: Agent | None = None
         self.journal: Journal | None = None
@@ -79,7 +80,7 @@ class Bench:
     def world(self) -> World:
         rest: Any = None
         walls: Any = self.walls
-        return World(self.clock, walls, rest, rest, rest, self.allow_host_network)
+        return World(self.clock, walls, rest, rest, rest)
 
     def open_journal(self) -> Journal:
         return DyingJournal(self.folder / "journal.db", self.boot_id, self.fate)
@@ -95,6 +96,7 @@ class Bench:
             self.journal,
             node_name=NODE,
             lease_seconds=LEASE_SECONDS,
+            policy=self.policy,
         )
         self._task = asyncio.create_task(self.agent.run())
         await settle(rounds)

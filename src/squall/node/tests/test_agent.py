@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from squall.api.cluster import NODE_FAULT, POD
+from squall.api.policy import Policy
 from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.node.tests.bench import Bench
 from squall.node.tests.paint import PAINT
@@ -303,7 +304,7 @@ async def test_a_target_on_the_network_of_its_node_is_refused(bench):
     assert bench.colors() == []
     assert "network of its node" in bench.record()["message"]
     await bench.kill()
-    bench.allow_host_network = True
+    bench.policy = Policy(allow_host_network=True)
     await bench.start()
     assert bench.colors() == ["red"]
 

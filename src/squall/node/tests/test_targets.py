@@ -45,6 +45,25 @@ def test_a_container_id_loses_the_prefix_of_its_runtime():
     assert [bare("cri-o://aa"), bare("squall://aa"), bare("aa"), bare("")] == ["aa", "aa", "aa", ""]
 
 
+@pytest.mark.parametrize("of", ["initContainerStatuses", "ephemeralContainerStatuses"])
+async def test_sidecars_and_ephemeral_containers_are_containers_of_the_pod(targets, of):
+    status = {"containerID": "cri-o://bb", "state": {"running": {}}}
+    ended = {"containerID": "cri-o://aa", "state": {"terminated": {"exitCode": 0}}}
+    found = {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {}}}]}
+    meta = {"uid": "u1", "name": "web"}
+    targets.saw(Event(Change.ADDED, {"metadata": meta, "status": found | {of: [ended, status]}}))
+    assert targets.containers_of("u1") == ("bb",)
+    assert (await find(targets, POD, "")).pid == 8
+
+
+async def test_a_container_of_the_pod_itself_comes_before_its_sidecar(targets):
+    event = pod(Change.ADDED, "bb")
+    sidecar = {"containerID": "cri-o://aa", "state": {"running": {}}}
+    event.object["status"]["initContainerStatuses"] = [sidecar]
+    targets.saw(event)
+    assert (await find(targets, POD, "")).pid == 8
+
+
 async def test_a_process_is_looked_up_once(targets, processes):
     assert (await find(targets, POD)).pid == 7
     assert (await find(targets, POD)).started == 70

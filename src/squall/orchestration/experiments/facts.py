@@ -84,6 +84,12 @@ class Announcement:
     type: Literal["Normal", "Warning"] = "Normal"
     fields: Mapping[str, str] = field(default_factory=dict)
     """Annotations, without the prefix `chaos-mesh.org/`."""
+    target: str = ""
+    """Id of the one target it is about; empty: about the whole experiment."""
+    detail: str = ""
+    """What is said of that target and may differ from one to the next."""
+    several: str = ""
+    """How the message begins when it is said of several targets at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,10 @@ class Decision:
     """What to write, then what to order, then when to look again.
 
     Carried out in this order: a finalizer is added, the status written, NodeFaults put, NodeFaults
-    removed, the finalizer dropped, events emitted. A crash between any two leaves a trace from
-    which the next step goes on.
+    removed, events emitted. A crash between any two leaves a trace from which the next step goes
+    on. Two things wait for nobody: NodeFaults that only stop are put while the status is written,
+    since every target of theirs is in it already; and where the finalizer is dropped, it is so
+    first: NodeFaults of an experiment that is gone are removed by whoever finds them.
     """
 
     hold: bool = False

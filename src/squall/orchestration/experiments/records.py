@@ -79,9 +79,10 @@ def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: 
     if report.message and report.message != last_message(record):
         operation = "Apply" if hit else "Recover"
         events.append(_event("Failed", operation, now, report.message))
-        told.append(say.failed(f"{operation.lower()} chaos", f"{record.id}: {report.message}"))
+        if detailed:
+            told.append(say.failed_on(record.id, f"{operation.lower()} chaos", report.message))
     proof = _proof(record.proof, report.proof, hit=hit)
-    if proof and proof.verdict != (record.proof.verdict if record.proof else ""):
+    if detailed and proof and proof.verdict != (record.proof.verdict if record.proof else ""):
         told.append(say.proven(record.id, proof))
     record = record.model_copy(
         update={
@@ -92,7 +93,7 @@ def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: 
             "proof": proof if detailed else None,
         }
     )
-    return Moved(record, tuple(told) if detailed else ())
+    return Moved(record, tuple(told))
 
 
 def retired(record: Record) -> bool:

@@ -38,7 +38,7 @@ def step(facts: Facts, now: datetime) -> Decision:
         return orphaned(facts)
     held = RECORDS_FINALIZER in seen.finalizers
     if seen.deleted and not held:
-        return Decision()
+        return orphaned(facts)
     decided = _Step(facts, seen, now).decide()
     if held:
         return decided

@@ -13,7 +13,7 @@ from squall.orchestration.experiments.pods import Container, Inventory, Pod, rea
 from squall.orchestration.experiments.records import fresh
 from squall.orchestration.experiments.selection import Scope, select
 
-NODES = {"n1": {}}
+NODES: dict[str, dict[str, str]] = {"n1": {}}
 RUNNING = (Container("main", "x://1", running=True),)
 
 

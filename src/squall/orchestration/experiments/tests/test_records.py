@@ -131,4 +131,5 @@ def test_among_very_many_targets_records_say_the_least():
     report = Report(Evidence.INJECTED, proof=Proof(verdict="Confirmed"))
     after = move(record(NOT_INJECTED_WAIT), hit=True, report=report, now=NOW, detailed=False)
     assert after.record.phase == INJECTED
-    assert (after.record.events, after.record.proof, after.announcements) == ([], None, ())
+    assert (after.record.events, after.record.proof) == ([], None)
+    assert [said.reason for said in after.announcements] == ["Applied"]

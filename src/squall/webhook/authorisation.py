@@ -1,0 +1,113 @@
+"""May this user do that in every namespace where it acts? Asked with SubjectAccessReviews."""
+
+import asyncio
+from collections.abc import Iterator
+
+from squall.api.cluster import ApiError, Cluster, Object, Resource
+from squall.webhook.reach import GROUP, plural_of, reaches
+from squall.webhook.reviews import (
+    Review,
+    allowed,
+    forbidden,
+    misdirected,
+    undecided,
+)
+from squall.webhook.verdicts import CREATE, UPDATE
+
+SUBJECT_ACCESS_REVIEW = Resource(
+    "authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False
+)
+
+ANSWER_SECONDS = 4.0
+"""How long the questions of one request may take; API servers wait 5 s for the webhook."""
+MOST_QUESTIONS = 100
+"""Questions that one request may cause."""
+AT_A_TIME = 16
+
+Question = tuple[str, str]
+"""Plural of the kind, and the namespace; an empty one stands for the whole cluster."""
+
+
+async def authorise(cluster: Cluster, review: Review, seconds: float = ANSWER_SECONDS) -> Object:
+    """Answer `/validate-auth`: refuse who may not create such objects wherever this one acts.
+
+    What cannot be found out in time is refused.
+
+    Args:
+        cluster: where to ask.
+        review: of an object of any kind of `chaos-mesh.org`.
+        seconds: how long to ask.
+    """
+    if why := _misdirected(review):
+        return misdirected(review, why)
+    if review.old is not None and review.object.get("spec") == review.old.get("spec"):
+        return allowed(review)  # it reaches no further than before
+    questions = list(dict.fromkeys(_questions(review)))
+    if len(questions) > MOST_QUESTIONS:
+        return forbidden(
+            review,
+            f"the object acts in {len(questions)} namespaces; rights in at most {MOST_QUESTIONS} "
+            "are looked up for one object: split it",
+        )
+    unknown = f"cannot find out what {review.user.name} may do"
+    try:
+        async with asyncio.timeout(seconds):
+            denied = await _denied(cluster, review, questions)
+    except TimeoutError:
+        return undecided(review, f"{unknown}: the API server did not answer within {seconds:g} s")
+    except ApiError as refused:
+        return undecided(review, f"{unknown}: {refused}")
+    return allowed(review) if denied is None else forbidden(review, denied)
+
+
+def _misdirected(review: Review) -> str:
+    if review.group != GROUP:
+        return f"only kinds of {GROUP} are reviewed here, not those of {review.group}"
+    if review.operation not in {CREATE, UPDATE}:
+        return f"{review.operation} is not reviewed here; name CREATE and UPDATE in the rules"
+    return ""
+
+
+def _questions(review: Review) -> Iterator[Question]:
+    for reach in reaches(review.kind, review.namespace, review.object):
+        for _, namespace in reach.namespaces:
+            yield reach.plural, namespace
+    if not review.namespace:
+        yield plural_of(review.kind), ""
+
+
+async def _denied(cluster: Cluster, review: Review, questions: list[Question]) -> str | None:
+    """Ask them all, and say where the first in order was answered with no."""
+    slots = asyncio.Semaphore(AT_A_TIME)
+
+    async def ask(question: Question) -> bool:
+        async with slots:
+            answer = await cluster.create(SUBJECT_ACCESS_REVIEW, _asked(review, question))
+        return (answer.get("status") or {}).get("allowed") is True
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask(question)) for question in questions]
+    except* ApiError as failures:
+        raise failures.exceptions[0] from None
+    for (_, namespace), task in zip(questions, asked, strict=True):
+        if not task.result():
+            where = f"namespace {namespace}" if namespace else "cluster"
+            return f"{review.user.name} is forbidden on {where}"
+    return None
+
+
+def _asked(review: Review, question: Question) -> Object:
+    plural, namespace = question
+    attributes = {"verb": "create", "group": GROUP, "version": "*", "resource": plural}
+    user = review.user
+    return {
+        "metadata": {},
+        "spec": {
+            "user": user.name,
+            "uid": user.uid,
+            "groups": list(user.groups),
+            "extra": user.extra,
+            "resourceAttributes": attributes | ({"namespace": namespace} if namespace else {}),
+        },
+    }
