@@ -69,6 +69,11 @@ class Webhook:
         self._server: asyncio.Server | None = None
         self._open: set[Connection] = set()
 
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Show the same certificate elsewhere, the newest at every handshake."""
+        return self._tls
+
     async def start(self, host: str, port: int) -> int:
         """Listen; returns when requests are answered, which needs a certificate first.
 
