@@ -60,7 +60,7 @@ cluster-up: cluster-programs ## NODES=2 NAME=dev: start a Kubernetes on this mac
 cluster-down: setup ## NAME=dev: remove it with all that belongs to it
 	$(PY) -m testbed.cluster down --name $(or $(NAME),dev)
 
-cluster-programs: setup
+cluster-programs: setup ## build Kubernetes, CoreDNS and helm unless they are there
 	$(PY) -m testbed.kubernetes
 	$(PY) -m testbed.coredns
 	$(PY) -m testbed.helm
@@ -77,8 +77,9 @@ bench: setup ## figures against limits measured in the same run
 image: setup ## the container image of controller and agent, and that of the tests' targets
 	$(PY) -m testbed.images
 
-generate: setup ## CRDs and the reference, from models and verbs
+generate: setup ## CRDs and the reference, from models and verbs; manifests from the chart
 	$(PY) -m testbed.generate
+	$(PY) -m testbed.manifests
 
 lock: setup ## pin every dependency by hash
 	$(UV) lock --quiet

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from squall.api.metadata import INSTALL_NAMESPACE
-from squall.cli.options import parts_of, wait_for
+from squall.cli.options import address, parts_of, wait_for
 from squall.cli.parts import ControllerSettings
 
 
@@ -40,13 +40,20 @@ def controller(  # noqa: PLR0913, PLR0917  (one for each option)
         typer.Option(help="YAML file of what may be hit; read once. Without: everything."),
     ] = None,
     webhook: Annotated[
-        str, typer.Option(help="ADDRESS:PORT of the admission webhook. Without: none.")
+        str,
+        typer.Option(
+            callback=address, help="ADDRESS:PORT of the admission webhook. Without: none."
+        ),
     ] = "",
     service: Annotated[
         str, typer.Option(help="Of the webhook: its Service, Secret and configurations.")
     ] = "squall-webhook",
     metrics: Annotated[
-        str, typer.Option(help="ADDRESS:PORT of /metrics, for callers with a token. No port else.")
+        str,
+        typer.Option(
+            callback=address,
+            help="ADDRESS:PORT of /metrics, for callers with a token. No port else.",
+        ),
     ] = "",
     health: Annotated[
         Path | None,

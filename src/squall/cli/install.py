@@ -1,22 +1,71 @@
 """`squall install`: into a cluster, or up to date in it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from squall.api.metadata import INSTALL_NAMESPACE
+from squall.cli.bundle import Image, PauseImage
 from squall.cli.options import Kubeconfig, parts_of, wait_for
 from squall.cli.parts import Access
 from squall.cli.progress import shown
+from squall.installation.bundle import Bundle
 from squall.installation.install import Installer
 from squall.installation.manifests import as_yaml, objects
-from squall.installation.settings import LEASE_SECONDS, Settings, default_image, policy_of
+from squall.installation.settings import (
+    IMAGE,
+    LEASE_SECONDS,
+    PAUSE_IMAGE,
+    Settings,
+    default_image,
+    policy_of,
+)
 
 InstallNamespace = Annotated[
     str, typer.Option("--namespace", "-n", help="Namespace of controller and agents.")
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, help="Seconds that each wait may take.")
+]
+TargetNamespace = Annotated[
+    str,
+    typer.Option(help="Hit pods of this namespace only, and ask for rights in it alone."),
+]
+LeaseSeconds = Annotated[
+    float, typer.Option(min=1, help="How long faults outlive the silence of the controller.")
+]
+OptIn = Annotated[
+    bool,
+    typer.Option(
+        "--opt-in-namespaces",
+        help="Hit only namespaces annotated `chaos-mesh.org/inject: enabled`.",
+        show_default=False,
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A limit, as `policy.mostPercent=50`; may be repeated."),
+]
+AdoptDefinitions = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-crds",
+        help="Take over definitions of kinds that Chaos Mesh left.",
+        show_default=False,
+    ),
+]
+Archive = Annotated[
+    Path | None,
+    typer.Option(help="Take the manifests from this archive; see `squall bundle`."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the manifests as they would be applied; ask no API.",
+        show_default=False,
+    ),
 ]
 
 
@@ -28,44 +77,15 @@ def add_to(app: typer.Typer) -> None:
 def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
     context: typer.Context,
     namespace: InstallNamespace = INSTALL_NAMESPACE,
-    image: Annotated[
-        str, typer.Option(help="Image of every container; else `squall:` and this version.")
-    ] = "",
-    target_namespace: Annotated[
-        str,
-        typer.Option(help="Hit pods of this namespace only, and ask for rights in it alone."),
-    ] = "",
-    lease_seconds: Annotated[
-        float, typer.Option(min=1, help="How long faults outlive the silence of the controller.")
-    ] = LEASE_SECONDS,
-    opt_in_namespaces: Annotated[
-        bool,
-        typer.Option(
-            "--opt-in-namespaces",
-            help="Hit only namespaces annotated `chaos-mesh.org/inject: enabled`.",
-            show_default=False,
-        ),
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A limit, as `policy.mostPercent=50`; may be repeated."),
-    ] = None,
-    adopt_crds: Annotated[
-        bool,
-        typer.Option(
-            "--adopt-crds",
-            help="Take over definitions of kinds that Chaos Mesh left.",
-            show_default=False,
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the manifests as they would be applied; ask no API.",
-            show_default=False,
-        ),
-    ] = False,
+    image: Image = "",
+    pause_image: PauseImage = PAUSE_IMAGE,
+    target_namespace: TargetNamespace = "",
+    lease_seconds: LeaseSeconds = LEASE_SECONDS,
+    opt_in_namespaces: OptIn = False,
+    limits: Limits = None,
+    adopt_crds: AdoptDefinitions = False,
+    bundle: Archive = None,
+    dry_run: DryRun = False,
     timeout: Timeout = 120.0,
     kubeconfig: Kubeconfig = None,
 ) -> None:
@@ -76,11 +96,13 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
     """
     policy = policy_of(
         namespace,
-        settings or (),
+        limits or (),
         target_namespace=target_namespace,
         opt_in_namespaces=opt_in_namespaces,
     )
-    wanted = objects(Settings(namespace, image or default_image(), lease_seconds, policy))
+    source = Bundle(bundle) if bundle else None
+    image = image or (f"{IMAGE}:{source.version}" if source else default_image())
+    wanted = objects(Settings(namespace, image, lease_seconds, pause_image, policy), source)
     if dry_run:
         typer.echo(as_yaml(wanted), nl=False)
         return

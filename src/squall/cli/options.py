@@ -28,6 +28,18 @@ ManifestFile = Annotated[
 DATA_DIRECTORY = DEFAULT_DATA_DIRECTORY
 
 
+def address(text: str) -> str:
+    """Check `ADDRESS:PORT`; empty is left to whoever asked.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    _, colon, port = text.rpartition(":")
+    if text and not (colon and port.isdigit()):
+        raise typer.BadParameter(f"{text!r} is not ADDRESS:PORT, such as 0.0.0.0:9443")
+    return text
+
+
 def parts_of(context: typer.Context) -> Parts:
     """Give what `squall.app` put there for the verbs."""
     parts: Parts = context.obj

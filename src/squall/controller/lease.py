@@ -230,7 +230,7 @@ class Leadership:
         lease = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta}
         space = {"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": {"name": self._namespace}}
         try:
-            with suppress(AlreadyExists):
+            with suppress(ApiError):  # it is there mostly, and then nobody may have to make any
                 await self._cluster.create(NAMESPACE, space)
             self._saw(await self._cluster.create(LEASE, {**lease, "spec": spec}))
         except AlreadyExists:

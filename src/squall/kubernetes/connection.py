@@ -52,7 +52,7 @@ class Connection:
         self.server: str = config.cluster.server
         self._http = httpx2.AsyncClient(
             base_url=self.server,
-            auth=TokenFile(Path(user.token_file)) if user.token_file else user_auth(user),
+            auth=_token_file(config) or user_auth(user),
             headers={"User-Agent": "squall", "Accept": "application/json"},
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
@@ -139,6 +139,12 @@ class Connection:
             why = str(error) or type(error).__name__
             message = f"{asked}: {self.server} does not answer ({why}); is the API server running?"
             raise Unreachable(0, "Unreachable", message) from error
+
+
+def _token_file(config: SingleConfig) -> TokenFile | None:
+    """Read tokens from a file where one is named, beside the kubeconfig unless it says more."""
+    user = config.user
+    return TokenFile(Path(config.abs_file(user.token_file))) if user and user.token_file else None
 
 
 def refusal(status: Mapping[str, Any]) -> ApiError:
