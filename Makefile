@@ -77,8 +77,9 @@ bench: setup ## figures against limits measured in the same run
 image: setup ## the container image of controller and agent, and that of the tests' targets
 	$(PY) -m testbed.images
 
-generate: setup ## CRDs and the reference, from models and verbs
+generate: setup ## CRDs and the reference, from models and verbs; manifests from the chart
 	$(PY) -m testbed.generate
+	$(PY) -m testbed.manifests
 
 lock: setup ## pin every dependency by hash
 	$(UV) lock --quiet

@@ -56,7 +56,7 @@ class Webhook:
         clock: Clock,
         place: Place,
     ) -> None:
-        self._cluster, self._policy = cluster, policy
+        self._cluster, self._policy, self._place = cluster, policy, place
         self._mutating, self._validating = {}, {}
         for kind in kinds:
             if kind.resource.group == GROUP:
@@ -78,7 +78,7 @@ class Webhook:
         """Listen; returns when requests are answered, which needs a certificate first.
 
         Args:
-            host: name or address to listen on.
+            host: name or address to listen on; empty: every address of this pod.
             port: 0 for one that is free.
 
         Returns:
@@ -107,10 +107,22 @@ class Webhook:
                 listening.close()
         return int(listening.getsockname()[1])
 
-    async def run(self) -> None:
-        """Wait until its certificate can be kept no longer; raises what ended that."""
-        if self._renewing is not None:
-            await self._renewing
+    async def serve(self, host: str, port: int) -> None:
+        """Start, go on until cancelled, and stop.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        try:
+            await self.start(host, port)
+            if self._renewing is not None:
+                await self._renewing
+        finally:
+            await self.stop()
+
+    def missing(self) -> str:
+        """Name what is not there yet; empty when requests are answered."""
+        return "" if self._server else f"the webhook's certificate, Secret {self._place.service}"
 
     async def stop(self) -> None:
         """Listen no more, answer what was asked, and close; again changes nothing."""
@@ -163,10 +175,13 @@ class Webhook:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    six = ":" in host or (not host and socket.has_dualstack_ipv6())
+    family = socket.AF_INET6 if six else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if six:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listening.bind((host, port))
         listening.listen(128)
     except OSError as refused:

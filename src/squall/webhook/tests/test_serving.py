@@ -28,6 +28,7 @@ class Scene:
         self.cluster = FakeCluster()
         self.policy = Policy()
         self.port = 0
+        self.writers: list[asyncio.StreamWriter] = []
         self.webhook = Webhook(
             self.cluster, served_kinds(kinds()), lambda: self.policy, FakeClock(), PLACE
         )
@@ -36,7 +37,16 @@ class Scene:
         kept = await self.cluster.get(SECRET, "squall", PLACE.service)
         trusted = b64decode(kept["data"]["ca.crt"]).decode()
         context = ssl.create_default_context(cadata=trusted)
-        return await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=context)
+        self.writers.append(writer)
+        return reader, writer
+
+    async def end(self):
+        await self.webhook.stop()
+        for writer in self.writers:
+            writer.close()
+        # Some have been cut off, which is what their tests are about.
+        await asyncio.gather(*(w.wait_closed() for w in self.writers), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -46,7 +56,7 @@ async def running():
     try:
         yield scene
     finally:
-        await scene.webhook.stop()
+        await scene.end()
 
 
 async def ask(streams, path, body=b"", method="POST", headers=""):
@@ -177,6 +187,23 @@ async def test_a_new_certificate_is_shown_without_a_restart():
         await settle()
         new = await scene.client()  # trusts the new authority alone
         assert (await ask(new, "/healthz"))[0] == (await ask(old, "/healthz"))[0] == 200
+
+
+async def test_it_serves_on_every_address_until_it_is_cancelled():
+    scene = Scene()
+    assert scene.webhook.missing() == "the webhook's certificate, Secret squall-webhook"
+    scene.cluster.down = True
+    serving = asyncio.create_task(scene.webhook.serve("", 0))
+    await settle()
+    assert scene.webhook.missing()
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert serving.cancelled()
+    scene.cluster.down = False
+    scene.port = await scene.webhook.start("", 0)
+    assert scene.webhook.missing() == ""
+    assert (await ask(await scene.client(), "/healthz"))[0] == 200
+    await scene.end()
 
 
 async def test_an_address_in_use_is_said():
