@@ -25,6 +25,8 @@ from squall.webhook.serving import Webhook
 
 STATE_SECONDS = 0.1
 """How often a start looks whether everything is listed."""
+FORGOTTEN_SECONDS = 3.0
+"""How long nodes may still lead API servers to a webhook whose pod is about to end."""
 
 
 class ClusterController:
@@ -75,11 +77,15 @@ class ClusterController:
                     group.create_task(_tell(controller, ready)),
                 ]
                 if webhook is not None:
-                    parts.append(group.create_task(webhook.serve(*address_of(settings.webhook))))
+                    where = address_of(settings.webhook)
+                    serving = group.create_task(webhook.serve(*where))
                 await stopping.wait()
                 await controller.hand_over()
                 for part in parts:
                     part.cancel()
+                if webhook is not None:
+                    await self._clock.sleep(FORGOTTEN_SECONDS)
+                    serving.cancel()
 
     def _admission(self, cluster: HttpCluster) -> Webhook:
         place = Place(self._settings.namespace, self._settings.service)
