@@ -60,7 +60,7 @@ cluster-up: cluster-programs ## NODES=2 NAME=dev: start a Kubernetes on this mac
 cluster-down: setup ## NAME=dev: remove it with all that belongs to it
 	$(PY) -m testbed.cluster down --name $(or $(NAME),dev)
 
-cluster-programs: setup
+cluster-programs: setup ## build Kubernetes, CoreDNS and helm unless they are there
 	$(PY) -m testbed.kubernetes
 	$(PY) -m testbed.coredns
 	$(PY) -m testbed.helm

@@ -116,8 +116,9 @@ class Cluster:
         network.route_services(self._layout, reachable)
 
     def run_in_node(self, node: str, *command: str) -> str:
-        """Run a command in a node's network namespace and return what it prints."""
-        return run(*inside(self.node(node).net, *command))
+        """Run a command as if logged in on a node and return what it prints."""
+        place = self.node(node)
+        return run(*inside(place.net, *command, mounts=place.view))
 
     def on_host(self, node: str, path: Path) -> Path:
         """Say where on this machine a file is that a node and its hostPaths have at that path."""
@@ -132,12 +133,12 @@ class Cluster:
         ]
         return [pid for each in found for pid in processes(self._layout, each)]
 
-    def state(self) -> Mapping[str, str]:
-        """Read what faults may leave on nodes and in running containers.
+    def state(self, *namespaces: str) -> Mapping[str, str]:
+        """Read what faults may leave on nodes and in the running containers of these namespaces.
 
         `testbed.traces.difference` compares two readings.
         """
-        return read(self._layout, self._containers())
+        return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
 
     def requests(self) -> Counter[Request]:
         """Count who asked the API server for what until now, without Kubernetes' own parts."""

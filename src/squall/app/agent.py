@@ -19,10 +19,12 @@ from squall.kubernetes.kubeconfig import chosen
 from squall.linux import capabilities
 from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
+from squall.linux.container_capabilities import CONTAINER_TRIALS
 from squall.linux.processes import Processes
 from squall.linux.shaping import Shaping, TriedShaping
 from squall.node.agent import Agent
 from squall.node.journal import Journal
+from squall.node.presence import Presence
 
 
 class NodeAgent:
@@ -62,7 +64,18 @@ class NodeAgent:
                 )
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
-            await act_until(stopping, agent, [shaping.find_out(), watcher.keep()], ready)
+            parts = [shaping.find_out(), watcher.keep(), self._presence(cluster).run()]
+            await act_until(stopping, agent, parts, ready)
+
+    def _presence(self, cluster: Cluster) -> Presence:
+        return Presence(
+            cluster,
+            self._clock,
+            namespace=self._settings.namespace,
+            node_name=self._settings.node_name,
+            capabilities=capabilities.LinuxCapabilities(CONTAINER_TRIALS),
+            needs=(need for kind in kinds().values() for need in kind.needs),
+        )
 
     def _cluster(self) -> HttpCluster:
         config = chosen(self._settings.kubeconfig, os.environ, self._places.directory)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from squall.api.metadata import INSTALL_NAMESPACE
+from squall.cli.bundle import Image, PauseImage
 from squall.cli.options import Kubeconfig, parts_of, wait_for
 from squall.cli.parts import Access
 from squall.cli.progress import shown
@@ -27,6 +28,45 @@ InstallNamespace = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, help="Seconds that each wait may take.")
 ]
+TargetNamespace = Annotated[
+    str,
+    typer.Option(help="Hit pods of this namespace only, and ask for rights in it alone."),
+]
+LeaseSeconds = Annotated[
+    float, typer.Option(min=1, help="How long faults outlive the silence of the controller.")
+]
+OptIn = Annotated[
+    bool,
+    typer.Option(
+        "--opt-in-namespaces",
+        help="Hit only namespaces annotated `chaos-mesh.org/inject: enabled`.",
+        show_default=False,
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A limit, as `policy.mostPercent=50`; may be repeated."),
+]
+AdoptDefinitions = Annotated[
+    bool,
+    typer.Option(
+        "--adopt-crds",
+        help="Take over definitions of kinds that Chaos Mesh left.",
+        show_default=False,
+    ),
+]
+Archive = Annotated[
+    Path | None,
+    typer.Option(help="Take the manifests from this archive; see `squall bundle`."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the manifests as they would be applied; ask no API.",
+        show_default=False,
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,51 +77,15 @@ def add_to(app: typer.Typer) -> None:
 def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
     context: typer.Context,
     namespace: InstallNamespace = INSTALL_NAMESPACE,
-    image: Annotated[
-        str, typer.Option(help="Image of every container; else `squall:` and this version.")
-    ] = "",
-    pause_image: Annotated[
-        str, typer.Option(help="What containers of a pod run while a pod-failure is live.")
-    ] = PAUSE_IMAGE,
-    target_namespace: Annotated[
-        str,
-        typer.Option(help="Hit pods of this namespace only, and ask for rights in it alone."),
-    ] = "",
-    lease_seconds: Annotated[
-        float, typer.Option(min=1, help="How long faults outlive the silence of the controller.")
-    ] = LEASE_SECONDS,
-    opt_in_namespaces: Annotated[
-        bool,
-        typer.Option(
-            "--opt-in-namespaces",
-            help="Hit only namespaces annotated `chaos-mesh.org/inject: enabled`.",
-            show_default=False,
-        ),
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A limit, as `policy.mostPercent=50`; may be repeated."),
-    ] = None,
-    adopt_crds: Annotated[
-        bool,
-        typer.Option(
-            "--adopt-crds",
-            help="Take over definitions of kinds that Chaos Mesh left.",
-            show_default=False,
-        ),
-    ] = False,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(help="Take the manifests from this archive; see `squall bundle`."),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Print the manifests as they would be applied; ask no API.",
-            show_default=False,
-        ),
-    ] = False,
+    image: Image = "",
+    pause_image: PauseImage = PAUSE_IMAGE,
+    target_namespace: TargetNamespace = "",
+    lease_seconds: LeaseSeconds = LEASE_SECONDS,
+    opt_in_namespaces: OptIn = False,
+    limits: Limits = None,
+    adopt_crds: AdoptDefinitions = False,
+    bundle: Archive = None,
+    dry_run: DryRun = False,
     timeout: Timeout = 120.0,
     kubeconfig: Kubeconfig = None,
 ) -> None:
@@ -92,7 +96,7 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
     """
     policy = policy_of(
         namespace,
-        settings or (),
+        limits or (),
         target_namespace=target_namespace,
         opt_in_namespaces=opt_in_namespaces,
     )

@@ -23,7 +23,7 @@ class Counted:
 
     def __init__(self, cluster):
         self._cluster = cluster
-        self.writes = Counter()
+        self.writes: Counter[str] = Counter()
         self.order = []
 
     def __getattr__(self, name):

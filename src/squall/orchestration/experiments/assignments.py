@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, Literal
 
+from squall.api.names import fitting
 from squall.api.node_fault import ExperimentReference, NodeFaultSpec, NodeFaultTarget
 from squall.api.policy import Extent
 from squall.api.status import Record
@@ -18,10 +18,6 @@ from squall.orchestration.experiments.selection import pod_id_of
 
 DEADLINE_GRACE = timedelta(seconds=0.5)
 """How much later than the controller an agent ends a fault by itself."""
-
-MOST_NAME = 253
-"""Characters of a name."""
-DIGEST_DIGITS = 10
 
 Shares = Mapping[str, dict[str, Any] | None]
 """What targets get, by selector key; None: nothing, so they are left alone."""
@@ -36,17 +32,8 @@ class Place:
 
 
 def node_fault_name(kind: str, uid: str, node: str) -> str:
-    """Name the NodeFault of one experiment on one node; the same at every try.
-
-    Source: a name is at most 253 characters long, and so is that of a node; RFC 1123 as Kubernetes
-    reads it ("Object Names and IDs").
-    """
-    name = f"{kind.lower()}-{uid[:8]}-{node}"
-    if len(name) <= MOST_NAME:
-        return name
-    digest = sha256(name.encode()).hexdigest()[:DIGEST_DIGITS]
-    # A cut may fall behind a dot, and each part between dots must end with a letter or digit.
-    return f"{name[: MOST_NAME - DIGEST_DIGITS - 1].rstrip('-.')}-{digest}"
+    """Name the NodeFault of one experiment on one node; the same at every try."""
+    return fitting(f"{kind.lower()}-{uid[:8]}-{node}")
 
 
 def places(assigned: Iterable[Assigned]) -> dict[Key, Place]:

@@ -10,7 +10,7 @@ from squall.api.fake_cluster import FakeCluster
 from squall.certificates import Issued
 from squall.clock import FakeClock, settle
 from squall.webhook.renewal import MUTATING, SECRET, VALIDATING, Place, Renewal
-from squall.webhook.rotation import LASTS, NEXT, OVERLAP, SERVED, TRUSTED
+from squall.webhook.rotation import LASTS, LOOK_AGAIN, NEXT, OVERLAP, SERVED, TRUSTED
 
 PLACE = Place("squall")
 NAME = PLACE.service
@@ -106,7 +106,8 @@ async def test_a_deleted_secret_is_made_anew_and_served_without_a_restart(cluste
 async def test_a_certificate_is_replaced_in_time_and_trusted_before_it_is_served(cluster, clock):
     async with running(cluster, clock, replicas=2) as replicas:
         first = await secret(cluster)
-        await clock.advance((LASTS * 2 / 3 + timedelta(seconds=1)).total_seconds())
+        clock.step(LASTS * 2 / 3)
+        await clock.advance(LOOK_AGAIN.total_seconds() + 1)
         prepared = await secret(cluster)
         assert prepared[SERVED] == first[SERVED]
         assert prepared[TRUSTED].startswith(first[TRUSTED])

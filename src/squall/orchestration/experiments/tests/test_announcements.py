@@ -34,8 +34,10 @@ def test_one_event_for_each_reason_whatever_was_measured_or_went_wrong():
         ),
         (
             "Failed",
-            "Failed to apply chaos for 3 targets (no agent answers): "
-            "default/0, default/1, default/2",
+            (
+                "Failed to apply chaos for 3 targets (no agent answers): "
+                "default/0, default/1, default/2"
+            ),
         ),
     ]
     assert dict(said[0].fields)["asked"] == "delay 10 ms"

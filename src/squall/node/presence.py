@@ -1,0 +1,92 @@
+"""A Lease for each node: whoever orders faults sees where an agent runs, and what it can do.
+
+As kubelets do it for nodes. It costs one small write a minute.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from squall.api.cluster import LEASE, ApiError, Cluster, NotFound, Object
+from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
+from squall.api.names import agent_lease_name
+from squall.clock import Clock
+from squall.node.doctor import Ability, Capabilities, Capability
+from squall.telemetry import logger
+
+RENEW_SECONDS = 60.0
+LEASE_SECONDS = 180
+"""An agent that was silent for so long does not run."""
+RETRY_SECONDS = 5.0
+
+
+class Presence:
+    """Says for as long as it runs that there is an agent on a node.
+
+    Args:
+        cluster: the API.
+        clock: time.
+        namespace: of the installation.
+        node_name: of this node; also what the Lease is held by.
+        capabilities: tried once, before the first word.
+        needs: of all fault kinds, as they name them.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        namespace: str,
+        node_name: str,
+        capabilities: Capabilities,
+        needs: Iterable[str],
+    ) -> None:
+        self._cluster, self._clock = cluster, clock
+        self._namespace, self._node_name = namespace, node_name
+        self._capabilities, self._needs = capabilities, tuple(sorted(set(needs)))
+
+    async def run(self) -> None:
+        """Try what the node can do, then tell again and again, until cancelled."""
+        told = abilities(self._needs, await self._capabilities.examine(self._needs))
+        while True:
+            try:
+                await self._tell(told)
+            except ApiError as refused:
+                logger(__name__).warning("Lease of this node not written: %s", refused)
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                await self._clock.sleep(RENEW_SECONDS)
+
+    async def _tell(self, told: str) -> None:
+        name = agent_lease_name(self._node_name)
+        lease: Object = {
+            "metadata": {
+                "labels": {COMPONENT: AGENT_COMPONENT},
+                "annotations": {ABILITIES: told},
+            },
+            "spec": {
+                "holderIdentity": self._node_name,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "renewTime": self._clock.now().isoformat(timespec="microseconds"),
+            },
+        }
+        try:
+            await self._cluster.patch(LEASE, self._namespace, name, lease)
+        except NotFound:
+            lease["metadata"] |= {"name": name, "namespace": self._namespace}
+            await self._cluster.create(LEASE, lease)
+
+
+def abilities(needs: Iterable[str], found: Mapping[str, Capability]) -> str:
+    """Write down what a node can do; what nobody could try is missing."""
+    unknown = "this agent does not know how to try it"
+    tried = {
+        need: found.get(need) or Capability(need, Ability.MISSING, why=unknown) for need in needs
+    }
+    return json.dumps({need: _word(capability) for need, capability in tried.items()})
+
+
+def _word(capability: Capability) -> str:
+    if capability.ability is Ability.MISSING:
+        return f"{capability.ability.value}: {capability.why}"
+    return capability.ability.value
