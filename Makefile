@@ -13,7 +13,7 @@ help: ## show this list
 demo: setup ## run the first experiments on three small programs; KEEP=1 leaves them up
 	$(PY) examples/web-show/demo.py $(if $(KEEP),--keep)
 
-test: check test-fast test-host test-kubernetes test-survival test-kernel ## everything, stage by stage
+test: check test-fast test-host test-kubernetes test-cluster test-survival test-kernel ## everything, stage by stage
 
 ##@ stages of make test, each alone
 check: setup ## format, lint, types, layers, Rust
@@ -24,15 +24,19 @@ check: setup ## format, lint, types, layers, Rust
 	cd native && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 
 test-fast: setup ## models, steps, laws, parts; no root
-	$(PYTEST) -m "not host and not kernel and not kubernetes and not survival"
+	$(PYTEST) -m "not host and not kernel and not kubernetes and not cluster and not survival"
 	cd native && cargo test --quiet
 
 test-host: setup ## injectors, targets and the command line on this kernel; root
-	$(PYTEST) -m "host and not survival and not kubernetes"
+	$(PYTEST) -m "host and not survival and not kubernetes and not cluster"
 
-test-kubernetes: setup ## the contract of the API, embedded and with a real kube-apiserver
+test-kubernetes: setup ## the API's contract and the chart, with a real kube-apiserver
 	$(PY) -m testbed.kubernetes
-	$(PYTEST) -m kubernetes tests/kubernetes
+	$(PY) -m testbed.helm
+	$(PYTEST) -m kubernetes tests/kubernetes tests/cluster
+
+test-cluster: cluster-programs ## on a Kubernetes of two nodes; root
+	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster
 
 test-survival: setup ## kill parts at random, compare the host with what it was; root
 	$(PYTEST) -m survival tests/survival
@@ -50,6 +54,17 @@ $(STAMP): requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $
 	$(UV) pip install --quiet --python $(PY) --no-deps -e . ./native
 	@touch $@
 
+cluster-up: cluster-programs ## NODES=2 NAME=dev: start a Kubernetes on this machine; root
+	$(PY) -m testbed.cluster up --nodes $(or $(NODES),2) --name $(or $(NAME),dev)
+
+cluster-down: setup ## NAME=dev: remove it with all that belongs to it
+	$(PY) -m testbed.cluster down --name $(or $(NAME),dev)
+
+cluster-programs: setup ## build Kubernetes, CoreDNS and helm unless they are there
+	$(PY) -m testbed.kubernetes
+	$(PY) -m testbed.coredns
+	$(PY) -m testbed.helm
+
 format: setup ## rewrite what can be rewritten
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix --quiet .
@@ -62,8 +77,9 @@ bench: setup ## figures against limits measured in the same run
 image: setup ## the container image of controller and agent, and that of the tests' targets
 	$(PY) -m testbed.images
 
-generate: setup ## CRDs and the reference, from models and verbs
+generate: setup ## CRDs and the reference, from models and verbs; manifests from the chart
 	$(PY) -m testbed.generate
+	$(PY) -m testbed.manifests
 
 lock: setup ## pin every dependency by hash
 	$(UV) lock --quiet
@@ -72,5 +88,5 @@ lock: setup ## pin every dependency by hash
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
-.PHONY: help demo test check test-fast test-host test-kubernetes test-survival test-kernel \
-	setup format bench image generate lock room
+.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-survival test-kernel \
+	setup cluster-up cluster-down cluster-programs format bench image generate lock room

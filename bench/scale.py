@@ -26,8 +26,11 @@ from testbed import simulated_nodes as simulated
 from testbed.apiserver import running
 from testbed.audit import Request, table
 from testbed.load import Load, delay, partition, stress
+from testbed.simulated_nodes import PARTS
 
 MEBIBYTE = 1024 * 1024
+
+CASES = ("few", "all", "many", "killed")
 
 
 @dataclass
@@ -61,8 +64,8 @@ async def one_over_all(load: Load, figures: Figures, kind: str, targets: int) ->
 
 
 async def many(load: Load, figures: Figures, count: int) -> None:
-    """Many experiments at once, over one two-hundredth of the pods each."""
-    manifests = [delay(f"many-{n}", {"part": str(n % 200)}) for n in range(count)]
+    """Many experiments at once, over ten pods on ten nodes each."""
+    manifests = [delay(f"many-{n}", {"part": str(n % PARTS)}, most=10) for n in range(count)]
     load.audit.skip()
     seconds = await load.inject_all(manifests)
     figures.show(f"{count} experiments at once: all injected", seconds, 60, "s")
@@ -79,9 +82,12 @@ async def few(load: Load, figures: Figures, pods: int, limits: tuple[float, floa
     for _ in range(5):
         await load.settled()
         load.audit.skip()
-        times.append((await load.apply(manifest), await load.kubectl_delete(manifest)))
-        asked = await load.settled()
-    injected, gone = (statistics.median(column) for column in zip(*times, strict=True))
+        injected = await load.apply(manifest)
+        asked = await load.settled()  # until every verdict is in
+        times.append((injected, await load.kubectl_delete(manifest)))
+        asked += await load.settled()
+    medians = (statistics.median(column) for column in zip(*times, strict=True))
+    injected, gone = medians
     case = f"partition {pods}+1"
     figures.show(f"{case}: kubectl apply to AllInjected", injected, limits[0], "s")
     figures.show(f"{case}: kubectl delete to gone", gone, limits[1], "s")
@@ -111,12 +117,17 @@ async def measure(stack: ExitStack, folder: Path, asked: argparse.Namespace) -> 
         load = Load(server, cluster)
         await load.ready(asked.nodes)
         print(f"controller resident: {simulated.peak_mib(leader):.0f} MiB at most", flush=True)
-        await few(load, figures, 40, (0.6, 0.6))
-        await few(load, figures, 1, (0.35, 0.3))
+        if "few" in asked.cases:
+            await few(load, figures, 40, (0.6, 0.6))
+            await few(load, figures, 1, (0.35, 0.3))
         for kind in ("NetworkChaos", "StressChaos"):
-            await one_over_all(load, figures, kind, asked.pods)
-        await many(load, figures, asked.experiments)
+            if "all" in asked.cases:
+                await one_over_all(load, figures, kind, asked.pods)
+        if "many" in asked.cases:
+            await many(load, figures, asked.experiments)
         figures.show("controller resident", simulated.peak_mib(leader), 300, "MiB")
+        if "killed" not in asked.cases:
+            return figures.missed
         manifest = delay("all", {"app": "web"})
         second = stack.enter_context(simulated.controller(server, "two"))
         seconds = await load.survive(manifest, leader, asked.pods)
@@ -132,6 +143,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=100)
     parser.add_argument("--pods", type=int, default=6000)
     parser.add_argument("--experiments", type=int, default=200)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     asked = parser.parse_args()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-", dir="/dev/shm"))

@@ -22,9 +22,10 @@ QUIET_SECONDS = 2.5
 NAMESPACE = "load"
 
 
-def delay(name: str, labels: dict[str, str]) -> Object:
-    """Write a delay of all pods with these labels."""
-    body = {"action": "delay", "mode": "all", "delay": {"latency": "10ms"}}
+def delay(name: str, labels: dict[str, str], *, most: int = 0) -> Object:
+    """Write a delay of all pods with these labels, or of so many of them."""
+    mode = {"mode": "fixed", "value": str(most)} if most else {"mode": "all"}
+    body = {"action": "delay", "delay": {"latency": "10ms"}, **mode}
     return _experiment("NetworkChaos", NAMESPACE, name, {**body, **_selected(labels)})
 
 
@@ -136,7 +137,7 @@ class Load:
             began = time.monotonic()
             await self._create(manifest)
             async with asyncio.timeout(GIVEN_UP_AFTER_SECONDS):
-                while not 0 < await self._assigned() < targets:
+                while not 0 < await self._assigned() < targets:  # noqa: ASYNC110  (asks)
                     await asyncio.sleep(0.01)
             leader.kill()
             await done()

@@ -38,6 +38,9 @@ AT_ONCE = 32
 
 NODES_PER_PROCESS = 50
 
+PARTS = 200
+"""Values of the label `part`, which deals pods out evenly."""
+
 
 class _Anything:
     """Processes of every container that is asked for."""
@@ -76,7 +79,7 @@ async def write_pods(
         cluster: where.
         namespace: one that exists; pods are numbered in it from 0, so it is used once.
         nodes: how many on which node, by number.
-        labels: of every pod; `part` is added, the number of the pod modulo 200.
+        labels: of every pod; `part` is added, the number of the pod modulo `PARTS`.
     """
     where = [number for number, count in nodes.items() for _ in range(count)]
     waiting = iter(enumerate(where))
@@ -100,7 +103,7 @@ def _pod(namespace: str, index: int, node: str, labels: Mapping[str, str]) -> Ob
         "metadata": {
             "name": f"web-6b7f6db9c-{index:05d}",
             "namespace": namespace,
-            "labels": {**labels, "part": str(index % 200)},
+            "labels": {**labels, "part": str(index % PARTS)},
         },
         "spec": {
             "nodeName": node,

@@ -20,6 +20,7 @@ from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import Process, Processes
 from testbed.cluster.requests import Request, count
 from testbed.cluster.state import Container, containers, processes, read
+from testbed.cluster.waiting import until
 from testbed.kubernetes.build import programs
 
 
@@ -60,6 +61,12 @@ class Cluster:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
         program = str(programs() / "kubectl")
         return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+
+    def make_namespace(self, name: str) -> None:
+        """Make a namespace and wait until pods can be made in it."""
+        self.kubectl("create", "namespace", name)
+        account = ["get", "serviceaccount", "default", f"--namespace={name}"]
+        until(f"the account of {name}", lambda: self.kubectl(*account))
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node."""
@@ -109,8 +116,9 @@ class Cluster:
         network.route_services(self._layout, reachable)
 
     def run_in_node(self, node: str, *command: str) -> str:
-        """Run a command in a node's network namespace and return what it prints."""
-        return run(*inside(self.node(node).net, *command))
+        """Run a command as if logged in on a node and return what it prints."""
+        place = self.node(node)
+        return run(*inside(place.net, *command, mounts=place.view))
 
     def on_host(self, node: str, path: Path) -> Path:
         """Say where on this machine a file is that a node and its hostPaths have at that path."""
@@ -125,12 +133,12 @@ class Cluster:
         ]
         return [pid for each in found for pid in processes(self._layout, each)]
 
-    def state(self) -> Mapping[str, str]:
-        """Read what faults may leave on nodes and in running containers.
+    def state(self, *namespaces: str) -> Mapping[str, str]:
+        """Read what faults may leave on nodes and in the running containers of these namespaces.
 
         `testbed.traces.difference` compares two readings.
         """
-        return read(self._layout, self._containers())
+        return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
 
     def requests(self) -> Counter[Request]:
         """Count who asked the API server for what until now, without Kubernetes' own parts."""

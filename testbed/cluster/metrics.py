@@ -20,11 +20,10 @@ def prometheus(
 ) -> Iterator[str]:
     """Run Debian's Prometheus in the control plane's network; yields its URL.
 
-    Pods are reachable from there by address. `kubernetes_sd_configs` without `api_server` are
-    given an administrator's kubeconfig.
+    Pods are reachable from there by address. Debian's build knows no `kubernetes_sd_configs`:
+    name addresses in `static_configs`.
     """
-    known = [_with_credentials(layout, config) for config in scrape_configs]
-    settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": known}
+    settings = {"global": {"scrape_interval": "1s"}, "scrape_configs": list(scrape_configs)}
     (layout.folder / "prometheus.json").write_text(json.dumps(settings))  # JSON is YAML, too
     url = f"http://{layout.address}:{PORT}"
     command = [
@@ -37,7 +36,7 @@ def prometheus(
     running = Processes(layout)
     process = running.start("prometheus", inside(layout.net, *command), owned=owned)
     try:
-        until("prometheus", lambda: answers(f"{url}/-/ready"))
+        until("prometheus", lambda: answers(f"{url}/-/ready"), runs=process)
         yield url
     finally:
         end([process], _END_SECONDS)
@@ -51,12 +50,3 @@ def answers(url: str) -> bool:
             return True
     except OSError:
         return False
-
-
-def _with_credentials(layout: Layout, config: Mapping[str, object]) -> Mapping[str, object]:
-    found = config.get("kubernetes_sd_configs")
-    if not isinstance(found, list):
-        return config
-    credentials = {"kubeconfig_file": str(layout.kubeconfig())}
-    discoveries = [each if "api_server" in each else {**each, **credentials} for each in found]
-    return {**config, "kubernetes_sd_configs": discoveries}

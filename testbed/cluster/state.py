@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,10 +10,16 @@ from pathlib import Path
 
 from testbed.cluster.layout import Layout, Node, hierarchies
 from testbed.cluster.namespaces import own_folder
-from testbed.cluster.processes import in_cgroups
+from testbed.cluster.processes import Process, in_cgroups
 from testbed.traces import Namespace
 
 _SETTINGS = ("freezer.state", "cgroup.freeze", "memory.limit_in_bytes", "cpu.cfs_quota_us")
+
+_PROXY_TABLES = re.compile(
+    r"^table ip6? (nat|filter|mangle|raw) \{.*?^\}\n", re.MULTILINE | re.DOTALL
+)
+_CABLE_LINE = re.compile(r"\bdev veth|^\d+: veth")
+_CABLE = re.compile(r" ?\bveth[0-9a-f]+\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,8 @@ def processes(layout: Layout, container: Container) -> list[int]:
         for folder in _groups(root, node, container):
             with suppress(OSError):
                 found.update(map(int, (folder / "cgroup.procs").read_text().split()))
-    return sorted(found)
+    alive = [process for pid in found if (process := Process.of(pid)) is not None]
+    return [process.pid for process in sorted(alive, key=lambda process: process.started)]
 
 
 def read(layout: Layout, running: Sequence[Container]) -> Mapping[str, str]:
@@ -66,7 +74,8 @@ def read(layout: Layout, running: Sequence[Container]) -> Mapping[str, str]:
     readings: dict[str, str] = {}
     for node in layout.nodes:
         with Namespace(node.net) as network:
-            readings |= {f"{node.name} {what}": text for what, text in network.traces().items()}
+            traces = network.traces()
+        readings |= {f"{node.name} {what}": _stays(text) for what, text in traces.items()}
         pids = [process.pid for process in in_cgroups(node.cgroup)]
         links = [line for pid in pids for line in _bpf_links(pid)]
         readings[f"{node.name} bpf links"] = "\n".join(links)
@@ -75,6 +84,13 @@ def read(layout: Layout, running: Sequence[Container]) -> Mapping[str, str]:
         for what, text in _of_container(layout, container).items():
             readings[f"{container.title} {what}"] = text
     return readings
+
+
+def _stays(text: str) -> str:
+    """Leave out what comes and goes with pods and Services: their cables, kube-proxy's rules."""
+    text = _PROXY_TABLES.sub("", text)
+    lines = (line for line in text.splitlines() if not _CABLE_LINE.search(line))
+    return "\n".join(_CABLE.sub("", line) for line in lines)
 
 
 def _of_container(layout: Layout, container: Container) -> Mapping[str, str]:

@@ -226,9 +226,9 @@ def test_what_helm_keeps_is_left_to_helm(bare: ApiServer, api):
     squall(bare, "install", "--timeout", "3")
     label = "app.kubernetes.io/managed-by=Helm"
     deployment = ["deployment", "squall-controller", "--namespace=squall"]
-    bare.run("label", *deployment, label)
+    bare.run("label", "--overwrite", *deployment, label)
     for verb in ("install", "uninstall"):
         refused = squall(bare, verb)
         assert refused.returncode == 3
         assert "helm uninstall squall --namespace squall" in refused.stderr
-    bare.run("label", *deployment, "app.kubernetes.io/managed-by-")
+    bare.run("label", "--overwrite", *deployment, "app.kubernetes.io/managed-by=squall")

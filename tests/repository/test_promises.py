@@ -23,7 +23,7 @@ COMMAND = typer.main.get_command(program())
 VERBS = dict(COMMAND.commands)
 WRITTEN = [kind.resource for kind in served_kinds(kinds()) if kind.resource != NODE_FAULT]
 SPOKEN = re.compile(
-    r"(?:^ {4,}(?:\(?sudo )?|`(?:sudo )?)(?:\.venv/bin/)?squall ([a-z]+)", re.MULTILINE
+    r"(?:^ {4,}(?:\(?sudo )?|`(?:sudo )?)(?:\.venv/bin/)?squall ([a-z]+(?:-[a-z]+)*)", re.MULTILINE
 )
 STARTED = re.compile(r"(?:^ {4,}|`)make ((?:[a-z-]+ ?)+)", re.MULTILINE)
 

@@ -7,18 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from squall.api.metadata import CONTROLLER_NODE
-from squall.app.inspection import health_served, metrics_served
+from squall.app.inspection import address_of, health_served, metrics_served
 from squall.app.leaders_agent import LeadersAgent, act
 from squall.app.policies import policy_of
 from squall.app.running import asked_to_stop
 from squall.cli.parts import DEFAULT_DATA_DIRECTORY, ControllerSettings
 from squall.controller.loop import Controller
 from squall.faults import kinds
+from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
 from squall.kubernetes.kubeconfig import chosen
 from squall.linux.clock import SystemClock
 from squall.telemetry import log_to_stderr
+from squall.webhook.renewal import Place
+from squall.webhook.serving import Webhook
 
 STATE_SECONDS = 0.1
 """How often a start looks whether everything is listed."""
@@ -52,8 +55,13 @@ class ClusterController:
                 identity=settings.identity,
                 leading=agent.lead,
             )
+            webhook = self._admission(cluster) if settings.webhook else None
             if settings.health is not None:
-                await stack.enter_async_context(health_served(settings.health, controller.missing))
+
+                def missing() -> str:
+                    return controller.missing() or (webhook.missing() if webhook else "")
+
+                await stack.enter_async_context(health_served(settings.health, missing))
             if settings.metrics:
                 await stack.enter_async_context(
                     metrics_served(settings.metrics, cluster, self._clock)
@@ -66,10 +74,16 @@ class ClusterController:
                     group.create_task(controller.run()),
                     group.create_task(_tell(controller, ready)),
                 ]
+                if webhook is not None:
+                    parts.append(group.create_task(webhook.serve(*address_of(settings.webhook))))
                 await stopping.wait()
                 await controller.hand_over()
                 for part in parts:
                     part.cancel()
+
+    def _admission(self, cluster: HttpCluster) -> Webhook:
+        place = Place(self._settings.namespace, self._settings.service)
+        return Webhook(cluster, served_kinds(kinds()), lambda: self._policy, self._clock, place)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[HttpCluster]:

@@ -166,7 +166,7 @@ class Up:
             journal,
             node_name=self._host.name,
             lease_seconds=self._settings.lease_seconds,
-            policy=Policy(allow_host_network=self._settings.allow_host_network),
+            policy=self._policy,
         )
 
     def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:

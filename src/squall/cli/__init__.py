@@ -8,9 +8,11 @@ import typer
 from squall.cli import (
     agent,
     apply,
+    bundle,
     controller,
     doctor,
     execute,
+    explain_privileges,
     get,
     halt,
     health,
@@ -26,7 +28,7 @@ from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsup
 
 FOR_PEOPLE = (
     *(up, run, execute, apply, get, preview, halt, doctor, recover),
-    *(install, uninstall),
+    *(install, uninstall, bundle, explain_privileges),
 )
 IN_A_CLUSTER = (controller, agent, health)
 """Verbs that pods of an installation run."""

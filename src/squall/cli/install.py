@@ -1,5 +1,6 @@
 """`squall install`: into a cluster, or up to date in it."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,9 +9,17 @@ from squall.api.metadata import INSTALL_NAMESPACE
 from squall.cli.options import Kubeconfig, parts_of, wait_for
 from squall.cli.parts import Access
 from squall.cli.progress import shown
+from squall.installation.bundle import Bundle
 from squall.installation.install import Installer
 from squall.installation.manifests import as_yaml, objects
-from squall.installation.settings import LEASE_SECONDS, Settings, default_image, policy_of
+from squall.installation.settings import (
+    IMAGE,
+    LEASE_SECONDS,
+    PAUSE_IMAGE,
+    Settings,
+    default_image,
+    policy_of,
+)
 
 InstallNamespace = Annotated[
     str, typer.Option("--namespace", "-n", help="Namespace of controller and agents.")
@@ -31,6 +40,9 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
     image: Annotated[
         str, typer.Option(help="Image of every container; else `squall:` and this version.")
     ] = "",
+    pause_image: Annotated[
+        str, typer.Option(help="What containers of a pod run while a pod-failure is live.")
+    ] = PAUSE_IMAGE,
     target_namespace: Annotated[
         str,
         typer.Option(help="Hit pods of this namespace only, and ask for rights in it alone."),
@@ -58,6 +70,10 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
             show_default=False,
         ),
     ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Take the manifests from this archive; see `squall bundle`."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -80,7 +96,9 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
         target_namespace=target_namespace,
         opt_in_namespaces=opt_in_namespaces,
     )
-    wanted = objects(Settings(namespace, image or default_image(), lease_seconds, policy))
+    source = Bundle(bundle) if bundle else None
+    image = image or (f"{IMAGE}:{source.version}" if source else default_image())
+    wanted = objects(Settings(namespace, image, lease_seconds, pause_image, policy), source)
     if dry_run:
         typer.echo(as_yaml(wanted), nl=False)
         return

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,10 +103,9 @@ class Carrier:
         if known is None:
             return
         uid = known["metadata"]["uid"]
-        try:
+        with suppress(NotFound):
             await self.cluster.delete(NODE_FAULT, self.namespace, name, uid=uid)
-        except NotFound:
-            return
+        self.node_faults.vanish(known)
 
     async def _write_status(
         self, experiments: Cache[Object], obj: Object, status: ExperimentStatus

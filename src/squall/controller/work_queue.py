@@ -1,4 +1,4 @@
-"""One task at a time for each key, any number of keys at once."""
+"""One task at a time for each key, and no more keys at once than the API can bear."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -11,6 +11,9 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 30.0
+
+AT_ONCE = 16
+"""Keys that are worked on at the same time; the others stand in line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,15 @@ class _Line:
 class WorkQueue(Generic[K]):
     """Calls `work` for every key that is asked for, and again as it says.
 
-    Asking for a key while it is worked on makes it be worked on once more. A key that never
-    finishes holds up nobody else. `work` must not raise.
+    Asking for a key while it is worked on makes it be worked on once more, after all others that
+    were asked for until then. A key that takes long holds up nobody else while fewer than
+    `AT_ONCE` do. `work` must not raise.
     """
 
     work: Callable[[K], Awaitable[Again]]
     clock: Clock
     _lines: dict[K, _Line] = field(default_factory=dict)
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     _group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -70,8 +75,9 @@ class WorkQueue(Generic[K]):
     async def _drain(self, key: K, line: _Line) -> None:
         again = Again()
         while line.asked:
-            line.asked = False
-            again = await self.work(key)
+            async with self._places:
+                line.asked = False
+                again = await self.work(key)
             line.retries = line.retries + 1 if again.retry else 0
         line.task = None
         if line.timer is not None:

@@ -47,6 +47,9 @@ class FaultKind:
     needs: tuple[str, ...] = ()
     """What the host must have, such as `network:partition`; `squall doctor` reports by it."""
 
+    needed: Callable[[Any], tuple[str, ...]] | None = None
+    """(spec) -> what of `injection.privileges` its action takes; None: all that `needs` names."""
+
     injector: str = ""
     """`module:Class`, constructed with a `World`; empty when no action of the kind is a state."""
 

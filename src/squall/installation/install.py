@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from squall.api.cluster import POD, ApiError, Cluster, NotFound, Object
 from squall.api.metadata import PART_OF, SQUALL
@@ -164,7 +165,7 @@ class Installer:
         if before is None:
             outcome.created += 1
             self._progress.done(f"{name} created")
-        elif _same(before, after):
+        elif _same(obj, before, after):
             outcome.unchanged += 1
             self._progress.done(f"{name} unchanged")
         else:
@@ -202,12 +203,23 @@ def _holds(obj: Mapping[str, object], condition: str) -> bool:
     return any(c["type"] == condition and c["status"] == "True" for c in conditions or ())
 
 
-def _same(before: Object, after: Object) -> bool:
-    """Compare by what the object says: others may write its status or their fields meanwhile."""
-    return _said(before) == _said(after)
+def _same(wanted: Object, before: Object, after: Object) -> bool:
+    """Compare what is ours: others write their fields meanwhile, such as who holds a Lease."""
+    ours = {key: value for key, value in wanted.items() if key != "status"}
+    if _fields(before) != _fields(after):
+        return False
+    same: bool = _cut(before, ours) == _cut(after, ours)
+    return same
 
 
-def _said(obj: Object) -> Object:
-    ignored = {"resourceVersion", "managedFields", "generation"}
-    metadata = {name: value for name, value in obj["metadata"].items() if name not in ignored}
-    return {**obj, "metadata": metadata, "status": None}
+def _cut(value: Any, by: Any) -> Any:  # noqa: ANN401  (any JSON value)
+    """Keep of `value` the fields that `by` has; lists are kept whole."""
+    if isinstance(value, dict) and isinstance(by, dict):
+        return {name: _cut(value[name], part) for name, part in by.items() if name in value}
+    return value
+
+
+def _fields(obj: Object) -> Any:  # noqa: ANN401  (any JSON value)
+    entries = obj["metadata"].get("managedFields") or ()
+    mine = (e for e in entries if (e.get("manager"), e.get("operation")) == (MANAGER, "Apply"))
+    return next((entry.get("fieldsV1") for entry in mine), None)

@@ -1,6 +1,6 @@
 """The kinds of objects an installation is made of, in the order in which they are put in."""
 
-from squall.api.cluster import NAMESPACE, POD, SERVICE, Object, Resource
+from squall.api.cluster import LEASE, NAMESPACE, POD, SERVICE, Object, Resource
 from squall.errors import Unsupported
 
 _RBAC = ("rbac.authorization.k8s.io", "v1")
@@ -54,6 +54,7 @@ STAGES: tuple[tuple[str, tuple[Resource, ...]], ...] = (
             CONFIG_MAP,
             SECRET,
             SERVICE,
+            LEASE,
             Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
             Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Resource(

@@ -14,12 +14,16 @@ from squall.errors import InvalidFault
 
 KUBE_SYSTEM = "kube-system"
 POLICY_PREFIX = "policy."
+IMAGE = "squall"
+"""Name of the image, its version follows as tag."""
 LEASE_SECONDS = 60.0
+PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
+"""As the chart has it; nodes of most clusters have it for their own use."""
 
 
 def default_image() -> str:
     """Name the image of this version, as it is built and loaded without any registry."""
-    return f"squall:{version('squall')}"
+    return f"{IMAGE}:{version('squall')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Settings:
     """Of every container it starts."""
     lease_seconds: float = LEASE_SECONDS
     """How long faults outlive the silence of the controller."""
+    pause_image: str = PAUSE_IMAGE
+    """Of the containers of a pod while a pod-failure is live."""
     policy: Policy = field(default_factory=Policy)
     """Its `target_namespace`, when given, also limits what the installation may read and write."""
 
@@ -52,8 +58,14 @@ def policy_of(
         opt_in_namespaces: hit only namespaces that are annotated for it.
 
     Raises:
-        InvalidFault: an assignment names no such field, or its value does not fit.
+        InvalidFault: the target namespace is that of the installation; an assignment names no
+            such field, or its value does not fit.
     """
+    if target_namespace == namespace:
+        raise InvalidFault(
+            f"--target-namespace {target_namespace} is the namespace of the installation: whoever "
+            "may write there would be root on every node, so install into one of its own"
+        )
     chosen: dict[str, Any] = {
         "targetNamespace": target_namespace,
         "protectedNamespaces": [KUBE_SYSTEM, namespace],

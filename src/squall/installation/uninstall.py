@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import yaml
 
 from squall.api.cluster import (
-    LEASE,
     NAMESPACE,
     POD,
     ApiError,
@@ -23,19 +22,12 @@ from squall.installation.manifests import POLICY_CONFIG_MAP, POLICY_KEY, objects
 from squall.installation.progress import Progress
 from squall.installation.resources import (
     CONFIG_MAP,
-    SECRET,
     STAGES,
     called,
     resource_of,
 )
 from squall.installation.settings import Settings
 from squall.installation.standing import FORBIDDEN, check_installer, installations
-
-MADE_BY_PROCESSES: tuple[tuple[Resource, str], ...] = (
-    (SECRET, "squall-webhook"),
-    (LEASE, "squall-controller"),
-)
-"""What no manifest holds: the controller makes them."""
 
 
 class Uninstaller:
@@ -87,7 +79,6 @@ class Uninstaller:
                     continue
             if stage == "namespace":
                 removed = await self._own_namespace()
-                await self._remove_what_processes_made()
             await self._remove(stage, removed, timeout_seconds)
         self._progress.done("nothing of this installation is left")
 
@@ -145,10 +136,6 @@ class Uninstaller:
             return [(NAMESPACE, namespace)]
         self._progress.done(f"namespace/{self._namespace} stays: it was there before")
         return []
-
-    async def _remove_what_processes_made(self) -> None:
-        for resource, name in MADE_BY_PROCESSES:
-            await self._delete(resource, self._namespace, name)
 
     async def _remove(
         self, stage: str, found: Sequence[tuple[Resource, Object]], timeout_seconds: float

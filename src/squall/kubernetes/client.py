@@ -1,5 +1,6 @@
 """The port `Cluster` over HTTP: any Kubernetes API server, the embedded one too."""
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -12,6 +13,10 @@ from squall.api.cluster import ApiError, Event, Object, Resource
 from squall.kubernetes.connection import Connection, refusal
 from squall.kubernetes.kubeconfig import load
 from squall.kubernetes.watch import Listing, follow
+
+REQUESTS_AT_ONCE = 20
+"""Requests under way, watches not counted; more would only wait in the server, each behind a new
+connection."""
 
 PAGE = 500
 """Objects in one answer of a list, as kubectl asks for."""
@@ -30,6 +35,7 @@ class HttpCluster:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
@@ -42,7 +48,8 @@ class HttpCluster:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """Read one object."""
-        return await self._connection.send("GET", path_of(resource, namespace, name))
+        async with self._places:
+            return await self._connection.send("GET", path_of(resource, namespace, name))
 
     async def list(
         self,
@@ -69,7 +76,8 @@ class HttpCluster:
         """Store a new object."""
         namespace = obj["metadata"].get("namespace")
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
-        return await self._connection.send("POST", path_of(resource, namespace), body=body)
+        async with self._places:
+            return await self._connection.send("POST", path_of(resource, namespace), body=body)
 
     async def patch(
         self,
@@ -81,12 +89,11 @@ class HttpCluster:
         subresource: str = "",
     ) -> Object:
         """Merge-patch an object."""
-        return await self._connection.send(
-            "PATCH",
-            path_of(resource, namespace, name, subresource),
-            body=patch,
-            content_type="application/merge-patch+json",
-        )
+        path = path_of(resource, namespace, name, subresource)
+        async with self._places:
+            return await self._connection.send(
+                "PATCH", path, body=patch, content_type="application/merge-patch+json"
+            )
 
     async def apply(self, resource: Resource, obj: Object, *, manager: str) -> Object:
         """Bring an object to what one manager wants of it; JSON is the YAML that is sent."""
@@ -114,7 +121,8 @@ class HttpCluster:
             options["preconditions"] = {"uid": uid}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        await self._connection.send("DELETE", path_of(resource, namespace, name), body=options)
+        async with self._places:
+            await self._connection.send("DELETE", path_of(resource, namespace, name), body=options)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -5,11 +5,11 @@ ends, by whatever cause, the traffic is free again.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from squall.errors import TargetGone
 from squall.injection.world.network import Counters, NetworkState, Ping
@@ -40,7 +40,8 @@ class LinuxNetwork:
     def __init__(self, run: Path, *, lease_seconds: float, shaping: Shaping) -> None:
         self._run, self._lease_seconds, self._shaping = run, lease_seconds, shaping
         self._holds: dict[int, _Hold] = {}
-        self._locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+        """One for each namespace that somebody is inside of, or waits for."""
 
     @property
     def path(self) -> str:
@@ -122,8 +123,11 @@ class LinuxNetwork:
         except TargetGone:
             await self._let_go_of_the_gone()
             raise
-        async with self._locks[namespace.inode]:
+        async with self._lock(namespace.inode):
             yield namespace
+
+    def _lock(self, inode: int) -> asyncio.Lock:
+        return self._locks.setdefault(inode, asyncio.Lock())
 
     def _socket(self, namespace: Namespace) -> Path:
         return self._run / f"{namespace.inode}.sock"
@@ -151,9 +155,11 @@ class LinuxNetwork:
 
     async def _let_go_of_the_gone(self) -> None:
         """End processes whose target has gone: nobody else keeps its namespace."""
-        for inode, hold in list(self._holds.items()):
-            if not namespaces.alive(hold.target):
-                async with self._locks[inode]:
+        for inode in list(self._holds):
+            async with self._lock(inode):
+                # Whoever was inside may have put another process here, or have one for a pod that
+                # took over the namespace of one that is gone: it is neither ended nor forgotten.
+                hold = self._holds.get(inode)
+                if hold is not None and not namespaces.alive(hold.target):
                     await hold.process.quit()
-                    self._holds.pop(inode, None)
-                self._locks.pop(inode, None)
+                    del self._holds[inode]

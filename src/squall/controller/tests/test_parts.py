@@ -17,7 +17,7 @@ from squall.controller.metrics import ExperimentMetrics, phase_of
 from squall.controller.reading import read_experiment
 from squall.controller.recorder import Recorder
 from squall.controller.tests.scene import KINDS, NETWORK, Scene, experiment
-from squall.controller.work_queue import LAST_RETRY_SECONDS, Again, WorkQueue
+from squall.controller.work_queue import AT_ONCE, LAST_RETRY_SECONDS, Again, WorkQueue
 from squall.orchestration.experiments.announcements import failed
 
 
@@ -49,6 +49,26 @@ def test_an_object_made_anew_replaces_the_old_one_and_its_late_deletion_does_not
     assert cache.values["x", "a"] == "11"
     cache.take(Event(Change.DELETED, obj(12, uid="v")))
     assert not cache.objects
+
+
+def test_what_we_let_go_ourselves_does_not_come_back_by_a_late_watch():
+    cache, seen = cache_of((Change.ADDED, obj(9)))
+    cache.vanish(obj(12))
+    assert not cache.objects
+    cache.take(Event(Change.MODIFIED, obj(11)))
+    assert (cache.objects, len(seen)) == ({}, 2)
+    cache.take(Event(Change.DELETED, obj(12)))
+    cache.take(Event(Change.ADDED, obj(13, uid="v")))
+    assert cache.values["x", "a"] == "13"
+
+
+def test_where_objects_are_only_read_no_more_is_kept_than_who_they_are():
+    cache = Cache(POD, lambda o: o["spec"], lambda _: None, whole=False)
+    cache.put(obj(9, spec="long"))
+    assert cache.values["x", "a"] == "long"
+    assert cache.objects["x", "a"] == obj(9)
+    cache.put(obj(10, spec="longer"))
+    assert cache.values["x", "a"] == "longer"
 
 
 def test_a_cache_knows_when_it_is_complete():
@@ -101,6 +121,32 @@ async def test_a_key_asked_for_during_its_work_is_worked_on_once_more():
     await settle()
     assert times == ["a", "a"]
     task.cancel()
+
+
+async def test_of_many_keys_few_are_worked_on_at_once_and_all_in_turn():
+    order, most = [], 0
+    at_work: set[int] = set()
+
+    async def work(key):
+        nonlocal most
+        at_work.add(key)
+        most = max(most, len(at_work))
+        await asyncio.sleep(0)
+        if key == 0 and order.count(0) < 2:
+            queue.ask(0)
+        at_work.discard(key)
+        order.append(key)
+        return Again()
+
+    queue = WorkQueue(work, FakeClock())
+    task = asyncio.create_task(queue.run())
+    for key in range(5 * AT_ONCE):
+        queue.ask(key)
+    await settle()
+    task.cancel()
+    assert most == AT_ONCE
+    assert set(order) == set(range(5 * AT_ONCE))
+    assert order[-2:] == [0, 0] or order.index(0, 1) > 4 * AT_ONCE  # others went first
 
 
 async def test_retries_come_slower_and_slower_and_never_too_slow():

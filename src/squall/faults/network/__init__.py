@@ -1,7 +1,7 @@
 """Slow down, lose, damage or cut what targets send each other."""
 
 from squall.api.cluster import Resource
-from squall.faults.network.model import NetworkChaosSpec, NetworkFault, share
+from squall.faults.network.model import NetworkChaosSpec, NetworkFault, needed, share
 from squall.injection.kind import FaultKind
 
 KIND = FaultKind(
@@ -10,6 +10,7 @@ KIND = FaultKind(
     fault=NetworkFault,
     share=share,
     needs=("network:partition", "network:shape"),
+    needed=needed,
     injector="squall.faults.network.injector:NetworkInjector",
     probe="squall.faults.network.probe:NetworkProbe",
     columns=(("action", ".spec.action"), ("duration", ".spec.duration")),

@@ -266,3 +266,8 @@ def _bucket(bandwidth: Bandwidth | None) -> Impairment:
 
 def _microseconds(length: timedelta) -> int:
     return length // timedelta(microseconds=1)
+
+
+def needed(spec: NetworkChaosSpec) -> tuple[str, ...]:
+    """Tell cutting, which needs less, from everything that holds packets."""
+    return ("network:partition",) if spec.action == "partition" else ("network:shape",)

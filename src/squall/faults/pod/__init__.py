@@ -1,7 +1,15 @@
 """Kill pods and containers, or make pods stand still."""
 
 from squall.api.cluster import Resource
-from squall.faults.pod.model import PodChaosSpec, PodFault, by_api, one_shot, per_container, share
+from squall.faults.pod.model import (
+    PodChaosSpec,
+    PodFault,
+    by_api,
+    needed,
+    one_shot,
+    per_container,
+    share,
+)
 from squall.injection.kind import FaultKind
 
 KIND = FaultKind(
@@ -10,6 +18,7 @@ KIND = FaultKind(
     fault=PodFault,
     share=share,
     needs=("pod:freeze",),
+    needed=needed,
     injector="squall.faults.pod.injector:PodInjector",
     striker="squall.faults.pod.striker:PodStriker",
     probe="squall.faults.pod.probe:PodProbe",

@@ -57,3 +57,8 @@ def by_api(spec: PodChaosSpec) -> bool:
 def per_container(spec: PodChaosSpec) -> bool:
     """Tell the one action that hits single containers."""
     return spec.action == "container-kill"
+
+
+def needed(spec: PodChaosSpec) -> tuple[str, ...]:
+    """Tell what an agent needs beside what it always has, where it is one that acts."""
+    return ("pod:freeze",) if spec.action == "pod-failure" else ()

@@ -1,7 +1,7 @@
 """Use up the processor and the memory that containers are given."""
 
 from squall.api.cluster import Resource
-from squall.faults.stress.model import StressChaosSpec, StressFault, share
+from squall.faults.stress.model import StressChaosSpec, StressFault, needed, share
 from squall.injection.kind import FaultKind
 
 KIND = FaultKind(
@@ -10,6 +10,7 @@ KIND = FaultKind(
     fault=StressFault,
     share=share,
     needs=("stress:cpu", "stress:memory"),
+    needed=needed,
     injector="squall.faults.stress.injector:StressInjector",
     probe="squall.faults.stress.probe:StressProbe",
     per_container=lambda _: True,

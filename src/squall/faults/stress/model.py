@@ -101,3 +101,11 @@ def share(spec: StressChaosSpec, selector_key: str, peers: Peers) -> StressFault
         return StressFault(arguments=tuple(shlex.split(spec.stressng_stressors)))
     asked = spec.stressors or Stressors()
     return StressFault(cpu=asked.cpu, memory=asked.memory)
+
+
+def needed(spec: StressChaosSpec) -> tuple[str, ...]:
+    """Tell what is used up; of stress-ng's own arguments nobody knows."""
+    if spec.stressng_stressors.strip() or spec.stressors is None:
+        return ("stress:cpu", "stress:memory")
+    asked = {"stress:cpu": spec.stressors.cpu, "stress:memory": spec.stressors.memory}
+    return tuple(need for need, stressor in asked.items() if stressor is not None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from squall.api.cluster import Object
 
@@ -53,7 +54,7 @@ class Pod:
         return next((c for c in self.containers if c.running), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     """Everything that selectors may choose from."""
 
@@ -64,6 +65,11 @@ class Inventory:
     """Annotations of every namespace, by its name; None where nobody has to know them."""
     nodes_labelled: bool = True
     """False where nodes may not be read: then those are known that pods run on, by name alone."""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Pod]:
+        """Every pod by its record id; made once for all steps that see the same pods."""
+        return {pod.id: pod for pod in self.pods}
 
 
 def read_pod(obj: Object) -> Pod:

@@ -102,7 +102,7 @@ class _Step:
             seen=self.seen,
             assigned=self.facts.assigned,
             records=chosen.records or (),
-            pods={pod.id: pod for pod in self.facts.inventory.pods},
+            pods=self.facts.inventory.by_id,
             ends=self.wanted.ends,
             api_node=self._api_node(),
             totals=self._totals,

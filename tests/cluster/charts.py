@@ -1,0 +1,57 @@
+"""The chart, as real helm renders and installs it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed.apiserver import ApiServer
+from testbed.helm import program
+
+CHART = Path(__file__).parents[2] / "deploy/helm/squall"
+KUBERNETES = "1.34.4"
+NAMESPACE = "squall"
+
+
+class Refused(Exception):
+    """Helm refused; the message is all it said."""
+
+
+def helm(*arguments: str | Path, server: ApiServer | None = None) -> str:
+    """Run helm and return what it prints; without a server it can reach none."""
+    reach = [f"--kubeconfig={server.kubeconfig if server else '/dev/null'}"]
+    done = subprocess.run(
+        [program(), *arguments, *reach], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Refused(done.stdout + done.stderr)
+    return done.stdout
+
+
+def rendered(*values: str, release: str = "squall", namespace: str = NAMESPACE) -> list[Any]:
+    """Render the chart's objects, with values given as `key=value`; hooks are among them."""
+    sets = [f"--set-json={value}" if "=[" in value else f"--set={value}" for value in values]
+    text = helm(
+        "template",
+        release,
+        CHART,
+        f"--namespace={namespace}",
+        f"--kube-version={KUBERNETES}",
+        *sets,
+    )
+    return [one for one in yaml.safe_load_all(text) if one]
+
+
+def find(objects: list[Any], kind: str, name: str) -> Any:
+    [found] = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def as_list(objects: list[Any]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+
+
+def is_hook(obj: Any) -> bool:
+    return "helm.sh/hook" in (obj["metadata"].get("annotations") or {})

@@ -1,0 +1,35 @@
+"""A cluster of two nodes for all tests of this folder, and a namespace of one's own in it."""
+
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from testbed.cluster import Cluster, missing, running
+
+
+@pytest.fixture(scope="session")
+def machine() -> None:
+    """Skip where no cluster can be had; `make test-cluster` fails instead."""
+    if lacking := missing():
+        complaint = f"a cluster needs {', '.join(lacking)}"
+        if os.environ.get("SQUALL_TEST_CLUSTER") == "required":
+            pytest.fail(complaint)
+        pytest.skip(complaint)
+
+
+@pytest.fixture(scope="session")
+def cluster(machine: None) -> Iterator[Cluster]:
+    """Two nodes; other tests use them, too: leave them as they were."""
+    with running(f"tests-{secrets.token_hex(3)}", size=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """Have one of the test's own, in which pods can be made at once."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.make_namespace(name)
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
