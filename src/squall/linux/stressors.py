@@ -168,7 +168,9 @@ def _mark(pid: int) -> Stressor | None:
             return None
         # Whoever cannot see what runs would start it again and again, and never stop it.
         what = f"whose {_PROGRAM} process {pid} is, cannot be read"
-        raise Unsupported(f"{what}; grant CAP_SYS_PTRACE to the agent") from refused
+        raise Unsupported(
+            f"{what}; grant CAP_SYS_PTRACE and CAP_DAC_OVERRIDE to the agent"
+        ) from refused
     except OSError:
         return None
     prefix = f"{MARK}=".encode()
