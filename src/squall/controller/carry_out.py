@@ -77,7 +77,9 @@ class Carrier:
         else:
             stops = [(n, spec) for n, spec in decision.put if spec.desired_phase == "Stop"]
             starts = [(n, spec) for n, spec in decision.put if spec.desired_phase != "Stop"]
-            stopping = [self._put(name, spec) for name, spec in stops]
+            stopping: list[Coroutine[Any, Any, object]] = [
+                self._put(name, spec) for name, spec in stops
+            ]
             if decision.status is not None:
                 stopping.append(self._write_status(experiments, obj, decision.status))
             await _all(stopping)

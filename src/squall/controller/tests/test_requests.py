@@ -23,8 +23,8 @@ class Counted:
 
     def __init__(self, cluster):
         self._cluster = cluster
-        self.writes = Counter()
-        self.order = []
+        self.writes: Counter[str] = Counter()
+        self.order: list[str] = []
 
     def __getattr__(self, name):
         return getattr(self._cluster, name)
