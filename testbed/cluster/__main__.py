@@ -28,7 +28,7 @@ def main() -> None:
     try:
         _do(asked)
     except (RuntimeError, ValueError) as failure:
-        sys.exit(str(failure))
+        sys.exit("\n".join([str(failure), *getattr(failure, "__notes__", ())]))
 
 
 def _do(asked: argparse.Namespace) -> None:

@@ -12,9 +12,8 @@ from testbed.cluster import (
     namespaces,
     network,
     nodes,
-    records,
 )
-from testbed.cluster.layout import Node
+from testbed.cluster.layout import Layout, Node
 from testbed.cluster.metrics import prometheus
 from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import Process, Processes
@@ -27,10 +26,10 @@ from testbed.kubernetes.build import programs
 class Cluster:
     """A cluster that runs."""
 
-    def __init__(self, record: records.Record) -> None:
-        self._record = record
-        self._layout = record.layout
-        self._processes = Processes(record.layout)
+    def __init__(self, layout: Layout, *, owned: bool) -> None:
+        self._layout = layout
+        self._owned = owned
+        self._processes = Processes(layout)
 
     @property
     def name(self) -> str:
@@ -83,8 +82,7 @@ class Cluster:
             place = self.node(node)
             name, enter = f"{node}-{component}", inside(place.net, mounts=place.view)
             commands = nodes.commands(self._layout, place)
-        owned = self._record.owner is not None
-        self._processes.start(name, [*enter, *commands[component]], owned=owned)
+        self._processes.start(name, [*enter, *commands[component]], owned=self._owned)
 
     def kill(self, component: str, node: str | None = None) -> None:
         """SIGKILL a component, and wait until it is gone."""
@@ -148,7 +146,7 @@ class Cluster:
         self, scrape_configs: Sequence[Mapping[str, object]]
     ) -> AbstractContextManager[str]:
         """Run a real Prometheus for a while; yields its URL, reachable from this machine."""
-        return prometheus(self._layout, scrape_configs, owned=self._record.owner is not None)
+        return prometheus(self._layout, scrape_configs, owned=self._owned)
 
     def _containers(self) -> list[Container]:
         return containers(self.kubectl("get", "pods", "--all-namespaces", "--output=json"))

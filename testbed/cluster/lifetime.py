@@ -24,6 +24,7 @@ from testbed.cluster.processes import HIERARCHY, Processes
 from testbed.cluster.waiting import until
 from testbed.kubernetes.build import built_folder
 
+_LOG_LINES = 5
 _PACKAGES = {
     "busybox": "busybox-static",
     "conntrack": "conntrack",
@@ -78,21 +79,24 @@ def up(name: str = DEFAULT_NAME, size: int = 2, *, owned: bool = False) -> Clust
     with records.lock():
         for record in records.everything():
             mine = record.layout.name == name
-            if record.abandoned or (mine and not _runs(record.layout)):
+            dead = mine and record.owner is None and not _runs(record.layout)
+            if record.abandoned or dead:
                 removal.remove(record.layout)
             elif mine:
-                raise RuntimeError(
-                    f"cluster {name} is up; take it down first, or choose another name"
-                )
-        record = records.begin(name, size, owned=owned)
+                raise RuntimeError(f"cluster {name} is up; remove it first, or choose another name")
+        record = records.begin(name, size)
         namespaces.make(record.layout)
         network.make(record.layout)
+    cluster = Cluster(record.layout, owned=owned)
     try:
-        return _start(record)
-    except BaseException:
-        if owned:
-            down(name)
+        _start(cluster, record.layout)
+    except BaseException as failure:
+        failure.add_note(_ends_of_logs(record.layout))
+        down(name)
         raise
+    if not owned:
+        records.leave(record)
+    return cluster
 
 
 def down(name: str = DEFAULT_NAME) -> bool:
@@ -109,7 +113,7 @@ def attach(name: str = DEFAULT_NAME) -> Cluster:
     record = records.read(name)
     if record is None or not _runs(record.layout):
         raise RuntimeError(f"no cluster {name} is up; `make cluster-up` starts one")
-    return Cluster(record)
+    return Cluster(record.layout, owned=record.owner is not None)
 
 
 @contextmanager
@@ -126,9 +130,14 @@ def _runs(layout: Layout) -> bool:
     return Processes(layout).find("kube-apiserver") is not None
 
 
-def _start(record: records.Record) -> Cluster:
-    layout = record.layout
-    cluster = Cluster(record)
+def _ends_of_logs(layout: Layout) -> str:
+    lines = []
+    for log in sorted(layout.logs.glob("*.log")):
+        lines += [f"-- {log.name}", *log.read_text(errors="replace").splitlines()[-_LOG_LINES:]]
+    return "\n".join(lines)
+
+
+def _start(cluster: Cluster, layout: Layout) -> None:
     credentials.write(layout)
     control_plane.configure(layout)
     archives = images.write(layout.folder)
@@ -151,7 +160,6 @@ def _start(record: records.Record) -> Cluster:
     # No pod can be made before.
     until("accounts", lambda: bool(cluster.kubectl("get", "serviceaccount", "default")))
     until("coredns", lambda: answers(f"http://{layout.address}:{control_plane.NAMES_PORT}/ready"))
-    return cluster
 
 
 def _answers(node: Node) -> bool:

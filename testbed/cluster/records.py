@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from testbed.cluster.layout import RUN, Layout
@@ -20,7 +20,7 @@ class Record:
 
     layout: Layout
     owner: Process | None
-    """It is to vanish with this process; `None`: it stays until somebody takes it down."""
+    """Whoever starts it or is to vanish with it; `None`: it stays until somebody removes it."""
 
     @property
     def abandoned(self) -> bool:
@@ -37,20 +37,30 @@ def lock() -> Iterator[None]:
         yield
 
 
-def begin(name: str, size: int, *, owned: bool) -> Record:
-    """Take a free subnet and note the cluster; call it under the lock."""
+def begin(name: str, size: int) -> Record:
+    """Take a free subnet and note the cluster as this process's; call it under the lock."""
     taken = {record.layout.index for record in everything()}
     index = next(number for number in range(SUBNETS) if number not in taken)
-    owner = Process.of(os.getpid()) if owned else None
-    record = Record(Layout(name, index, size), owner)
+    record = Record(Layout(name, index, size), Process.of(os.getpid()))
     record.layout.folder.mkdir(parents=True)
-    content = {
-        "index": index,
-        "size": size,
-        "owner": None if owner is None else {"pid": owner.pid, "started": owner.started},
-    }
-    _file(name).write_text(json.dumps(content))
+    _write(record)
     return record
+
+
+def leave(record: Record) -> Record:
+    """Let a cluster stay when this process ends."""
+    left = replace(record, owner=None)
+    _write(left)
+    return left
+
+
+def _write(record: Record) -> None:
+    content = {
+        "index": record.layout.index,
+        "size": record.layout.size,
+        "owner": None if record.owner is None else asdict(record.owner),
+    }
+    _file(record.layout.name).write_text(json.dumps(content))
 
 
 def read(name: str) -> Record | None:

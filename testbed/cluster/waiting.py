@@ -38,4 +38,4 @@ def until(
             complaint = str(refused)
         time.sleep(_POLL_SECONDS)
     state = f"is not there after {seconds:.0f} s" if runs is None or runs.alive else "ended"
-    raise RuntimeError(f"{what} {state}: {complaint}; see its log")
+    raise RuntimeError(f"{what} {state}: {complaint}")

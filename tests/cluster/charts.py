@@ -3,11 +3,10 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
-from testbed.apiserver import ApiServer
 from testbed.helm import program
 
 CHART = Path(__file__).parents[2] / "deploy/helm/squall"
@@ -19,7 +18,14 @@ class Refused(Exception):
     """Helm refused; the message is all it said."""
 
 
-def helm(*arguments: str | Path, server: ApiServer | None = None) -> str:
+class Reachable(Protocol):
+    """An API server, with or without a cluster behind it."""
+
+    @property
+    def kubeconfig(self) -> Path: ...
+
+
+def helm(*arguments: str | Path, server: Reachable | None = None) -> str:
     """Run helm and return what it prints; without a server it can reach none."""
     reach = [f"--kubeconfig={server.kubeconfig if server else '/dev/null'}"]
     done = subprocess.run(

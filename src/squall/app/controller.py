@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -44,8 +43,6 @@ class ClusterController:
         self._settings = settings
         self._clock = SystemClock()
         self._policy = policy_of(settings.policy)
-        self._address = address_of(settings.webhook) if settings.webhook else None
-        self._listens = self._address is None
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then leave everything to another controller."""
@@ -59,19 +56,17 @@ class ClusterController:
             )
             controller = self._controller(cluster, agent.lead)
             parts: list[Coroutine[Any, Any, None]] = [agent.run(), controller.run()]
-            tls: ssl.SSLContext | None = None
-            if self._address is not None:
-                webhook = self._webhook(cluster)
-                stack.push_async_callback(webhook.stop)
-                parts.append(self._serve(webhook, *self._address))
-                tls = webhook.tls
+            webhook = self._webhook(cluster) if settings.webhook else None
+            if webhook is not None:
+                parts.append(webhook.serve(*address_of(settings.webhook)))
 
             def missing() -> str:
-                return controller.missing() or ("" if self._listens else "the webhook")
+                return controller.missing() or (webhook.missing() if webhook else "")
 
             if settings.health is not None:
                 await stack.enter_async_context(health_served(settings.health, missing))
             if settings.metrics:
+                tls = webhook.tls if webhook else None
                 await stack.enter_async_context(
                     metrics_served(settings.metrics, cluster, self._clock, tls=tls)
                 )
@@ -82,7 +77,8 @@ class ClusterController:
                     tasks = [group.create_task(part) for part in (*parts, _tell(missing, ready))]
                     await stopping.wait()
                     await controller.hand_over()
-                    await self._linger()
+                    if webhook is not None and not webhook.missing():
+                        await self._clock.sleep(LINGERS_SECONDS)
                     for task in tasks:
                         task.cancel()
             except ExceptionGroup as failed:
@@ -104,15 +100,6 @@ class ClusterController:
     def _webhook(self, cluster: Cluster) -> Webhook:
         place = Place(self._settings.namespace, self._settings.service)
         return Webhook(cluster, served_kinds(kinds()), lambda: self._policy, self._clock, place)
-
-    async def _serve(self, webhook: Webhook, host: str, port: int) -> None:
-        await webhook.start(host, port)
-        self._listens = True
-        await webhook.run()
-
-    async def _linger(self) -> None:
-        if self._address is not None and self._listens:
-            await self._clock.sleep(LINGERS_SECONDS)
 
 
 async def _tell(missing: Callable[[], str], ready: Callable[[], None]) -> None:
