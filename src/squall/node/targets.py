@@ -157,8 +157,16 @@ def _running(pod: Object) -> tuple[str, ...]:
 
 
 def container_ids(pod: Object) -> tuple[str, ...]:
-    """List the ids of every container that its status names, running or not, without prefix."""
-    return tuple(bare(s["containerID"]) for s in _statuses(pod) if s.get("containerID"))
+    """List the ids of every container that its status names, without prefix.
+
+    Running or not, and the one before it: a fault may have been ordered before a restart that this
+    agent has not seen.
+    """
+    before = (
+        (s.get("lastState") or {}).get("terminated", {}).get("containerID") for s in _statuses(pod)
+    )
+    named = (*(s.get("containerID") for s in _statuses(pod)), *before)
+    return tuple(bare(id_) for id_ in named if id_)
 
 
 def _statuses(pod: Object) -> Iterator[Object]:

@@ -5,7 +5,7 @@ from squall.api.node_fault import NodeFaultTarget
 from squall.errors import TargetGone, TryAgain
 from squall.node.fake_processes import FakeProcesses
 from squall.node.journal import LaneKey
-from squall.node.targets import Targets, bare, lane_key
+from squall.node.targets import Targets, bare, container_ids, lane_key
 
 POD = LaneKey("K", "d/web", "u1", "")
 CONTAINER = LaneKey("K", "d/web/main", "u1", "aa")
@@ -117,3 +117,10 @@ def test_a_pod_that_says_what_it_said_before_changes_nothing(targets):
     assert targets.saw(pod(Change.ADDED, "aa")) == "u1"
     assert targets.saw(pod(Change.MODIFIED, "aa")) == ""
     assert targets.saw(Event(Change.SYNCED, {})) == ""
+
+
+def test_the_container_before_the_last_restart_is_one_of_its_pod():
+    ended = {"terminated": {"containerID": "containerd://old"}}
+    status = {"containerID": "containerd://new", "lastState": ended}
+    pod = {"status": {"containerStatuses": [status, {"lastState": {}}]}}
+    assert container_ids(pod) == ("new", "old")
