@@ -72,12 +72,14 @@ def _requests(lines: Iterable[bytes]) -> Iterator[Request]:
 
 
 def for_experiments(requests: Iterable[Request], users: Iterable[str]) -> list[Request]:
-    """Leave out what is asked without any experiment: watches that are renewed, and leases."""
+    """Leave out what is asked without any experiment: leases, and watches that begin anew."""
     known = frozenset(users)
     return [
         request
         for request in requests
-        if request.user in known and request.verb != "watch" and request.resource not in IDLE
+        if request.user in known
+        and request.verb not in {"list", "watch"}
+        and request.resource not in IDLE
     ]
 
 

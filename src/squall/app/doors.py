@@ -28,7 +28,6 @@ from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.exec import Streams, run_in_pod
 from squall.kubernetes.kubeconfig import chosen
 from squall.node.doctor import Finding, examine
 
@@ -81,6 +80,8 @@ class Doors:
     ) -> int:
         """Run a command inside a target."""
         connection = Connection(_config(access))
+        from squall.kubernetes.exec import Streams, run_in_pod  # noqa: PLC0415  (see `up`)
+
         streams = Streams(_writer(1), _writer(2), _chunks())
         try:
             return await run_in_pod(

@@ -16,56 +16,62 @@ def add_to(app: typer.Typer) -> None:
     app.command()(controller)
 
 
+Identity = Annotated[
+    str,
+    typer.Option(
+        envvar="POD_NAME",
+        help="Who holds the lease: the name of this pod.",
+        show_default="the host name",
+    ),
+]
+InstallNamespace = Annotated[
+    str, typer.Option("--namespace", "-n", help="Of the installation: of Lease and NodeFaults.")
+]
+LeaseSeconds = Annotated[
+    float,
+    typer.Option(min=1.0, help="After so much silence of all controllers, faults are taken back."),
+]
+PolicyFile = Annotated[
+    Path | None, typer.Option(help="YAML file of what may be hit; read once. Without: everything.")
+]
+WebhookAddress = Annotated[
+    str,
+    typer.Option(callback=address, help="ADDRESS:PORT of the admission webhook. Without: none."),
+]
+ServiceName = Annotated[
+    str, typer.Option(help="Of the webhook: its Service, Secret and configurations.")
+]
+MetricsAddress = Annotated[
+    str,
+    typer.Option(
+        callback=address, help="ADDRESS:PORT of /metrics, for callers with a token. No port else."
+    ),
+]
+HealthSocket = Annotated[
+    Path | None,
+    typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall health`."),
+]
+PauseImage = Annotated[
+    str, typer.Option(help="What containers of a pod run while a pod-failure is live.")
+]
+PodKubeconfig = Annotated[
+    Path | None,
+    typer.Option(help="Which API. Else $KUBECONFIG, else the service account of this pod."),
+]
+
+
 def controller(  # noqa: PLR0913, PLR0917  (one for each option)
     context: typer.Context,
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Of the installation: of Lease and NodeFaults.")
-    ] = INSTALL_NAMESPACE,
-    identity: Annotated[
-        str,
-        typer.Option(
-            envvar="POD_NAME",
-            help="Who holds the lease: the name of this pod.",
-            show_default="the host name",
-        ),
-    ] = "",
-    lease_seconds: Annotated[
-        float,
-        typer.Option(
-            min=1.0, help="After so much silence of all controllers, faults are taken back."
-        ),
-    ] = 60.0,
-    policy: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of what may be hit; read once. Without: everything."),
-    ] = None,
-    webhook: Annotated[
-        str,
-        typer.Option(
-            callback=address, help="ADDRESS:PORT of the admission webhook. Without: none."
-        ),
-    ] = "",
-    service: Annotated[
-        str, typer.Option(help="Of the webhook: its Service, Secret and configurations.")
-    ] = "squall-webhook",
-    metrics: Annotated[
-        str,
-        typer.Option(
-            callback=address,
-            help="ADDRESS:PORT of /metrics, for callers with a token. No port else.",
-        ),
-    ] = "",
-    health: Annotated[
-        Path | None,
-        typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall health`."),
-    ] = None,
-    pause_image: Annotated[
-        str, typer.Option(help="What containers of a pod run while a pod-failure is live.")
-    ] = "registry.k8s.io/pause:3.10",
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(help="Which API. Else $KUBECONFIG, else the service account of this pod."),
-    ] = None,
+    namespace: InstallNamespace = INSTALL_NAMESPACE,
+    identity: Identity = "",
+    lease_seconds: LeaseSeconds = 60.0,
+    policy: PolicyFile = None,
+    webhook: WebhookAddress = "",
+    service: ServiceName = "squall-webhook",
+    metrics: MetricsAddress = "",
+    health: HealthSocket = None,
+    pause_image: PauseImage = "registry.k8s.io/pause:3.10",
+    kubeconfig: PodKubeconfig = None,
 ) -> None:
     """Choose targets and order faults from the agents of a cluster, until SIGTERM.
 

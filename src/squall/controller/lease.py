@@ -84,7 +84,7 @@ class Leadership:
         """Keep trying until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
-            while not self._released:
+            while True:
                 self._woken.clear()
                 async with self._turning:
                     wait = await self._turn()

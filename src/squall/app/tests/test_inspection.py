@@ -40,6 +40,7 @@ async def get(port, path="/metrics", *headers, method="GET"):
     writer.write("\r\n".join(lines).encode())
     octets = await reader.read()
     writer.close()
+    await writer.wait_closed()
     return int(octets.split()[1]), octets.partition(b"\r\n\r\n")[2].decode()
 
 
@@ -163,7 +164,7 @@ async def test_nonsense_ends_the_connection_and_nothing_more(registry, octets):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(octets)
         with suppress(ConnectionResetError):
-            assert await reader.read() == b""
+            assert (await reader.read()).split()[1] in {b"400", b"413"}
         writer.close()
         assert (await get(port, "/metrics", bearing("reader-token")))[0] == 200
 

@@ -125,8 +125,7 @@ async def test_a_key_asked_for_during_its_work_is_worked_on_once_more():
 
 async def test_of_many_keys_few_are_worked_on_at_once_and_all_in_turn():
     order: list[int] = []
-    most = 0
-    at_work: set[int] = set()
+    most, at_work = 0, set[int]()
 
     async def work(key):
         nonlocal most

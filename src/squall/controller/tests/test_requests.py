@@ -24,7 +24,7 @@ class Counted:
     def __init__(self, cluster):
         self._cluster = cluster
         self.writes: Counter[str] = Counter()
-        self.order = []
+        self.order: list[str] = []
 
     def __getattr__(self, name):
         return getattr(self._cluster, name)

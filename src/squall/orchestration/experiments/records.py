@@ -17,6 +17,9 @@ from squall.orchestration.experiments.facts import Announcement
 MAX_EVENTS = 100
 """Events kept for each record; upstream's default of MAX_EVENTS."""
 
+EVENTS_IN_ALL = 3000
+"""Events kept in one experiment; the more targets it has, the fewer for each."""
+
 MOST_DETAILED = 1000
 """Targets above which records carry no events and no proof: the object must fit into etcd."""
 
@@ -52,7 +55,22 @@ def fresh(selector_key: str, record_id: str) -> Record:
     )
 
 
-def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: bool) -> Moved:
+def kept_events(targets: int) -> int:
+    """Say how many events each record of so many keeps: none where the object would not fit."""
+    if targets > MOST_DETAILED:
+        return 0
+    return min(MAX_EVENTS, EVENTS_IN_ALL // max(1, targets))
+
+
+def move(
+    record: Record,
+    *,
+    hit: bool,
+    report: Report,
+    now: datetime,
+    detailed: bool,
+    most_events: int = MAX_EVENTS,
+) -> Moved:
     """Take one record to where its evidence says it stands.
 
     Args:
@@ -61,6 +79,7 @@ def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: 
         report: the word of its agent.
         now: for its history.
         detailed: keep events and proof in the record?
+        most_events: how many of the latest events it keeps then.
     """
     phase = MOVES[hit, record.phase][_COLUMN[report.evidence]]
     injected = phase == YES and record.phase != YES
@@ -89,7 +108,7 @@ def move(record: Record, *, hit: bool, report: Report, now: datetime, detailed: 
             "phase": phase,
             "injected_count": record.injected_count + injected,
             "recovered_count": record.recovered_count + recovered,
-            "events": events[-MAX_EVENTS:] if detailed else [],
+            "events": events[-most_events:] if detailed else [],
             "proof": proof if detailed else None,
         }
     )

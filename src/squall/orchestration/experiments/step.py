@@ -15,7 +15,7 @@ from squall.orchestration.experiments.conditions import conditions
 from squall.orchestration.experiments.desire import Desire, desire, let_go_at
 from squall.orchestration.experiments.endings import emptied, orphaned, taken_back
 from squall.orchestration.experiments.facts import Announcement, Decision, Facts, Key, Seen
-from squall.orchestration.experiments.records import MOST_DETAILED, TOUCHED, move
+from squall.orchestration.experiments.records import MOST_DETAILED, TOUCHED, kept_events, move
 from squall.orchestration.experiments.selection import pool_of
 from squall.orchestration.experiments.standing import Standing, ending, going, silent_until
 
@@ -156,6 +156,7 @@ class _Step:
                 report=standing.reports[key],
                 now=self.now,
                 detailed=detailed,
+                most_events=kept_events(len(chosen.records)),
             )
             self.told += moved.announcements
             if not released or moved.record.phase != NOT_INJECTED:

@@ -23,9 +23,10 @@ def test_what_is_the_same_for_several_targets_is_said_once():
 
 def test_one_event_for_each_reason_whatever_was_measured_or_went_wrong():
     proofs = [Proof(verdict="Confirmed", asked="delay 10 ms", measured=f"{n} ms") for n in (9, 11)]
+    ids = [f"default/{n}" for n in range(3)]
     said = say.gathered(
         [say.proven(f"default/{n}", proof) for n, proof in enumerate(proofs)]
-        + [say.failed_on(f"default/{n}", "apply chaos", "no agent answers") for n in range(3)]
+        + [say.failed_on(id_, "apply chaos", "no agent answers") for id_ in ids]
     )
     assert [(one.reason, one.message) for one in said] == [
         (
@@ -34,10 +35,7 @@ def test_one_event_for_each_reason_whatever_was_measured_or_went_wrong():
         ),
         (
             "Failed",
-            (
-                "Failed to apply chaos for 3 targets (no agent answers): "
-                "default/0, default/1, default/2"
-            ),
+            f"Failed to apply chaos for 3 targets (no agent answers): {', '.join(ids)}",
         ),
     ]
     assert dict(said[0].fields)["asked"] == "delay 10 ms"

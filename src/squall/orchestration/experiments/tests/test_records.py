@@ -11,6 +11,7 @@ from squall.orchestration.experiments.records import (
     MOVES,
     TOUCHED,
     fresh,
+    kept_events,
     move,
     retired,
 )
@@ -133,3 +134,16 @@ def test_among_very_many_targets_records_say_the_least():
     assert after.record.phase == INJECTED
     assert (after.record.events, after.record.proof) == ([], None)
     assert [said.reason for said in after.announcements] == ["Applied"]
+
+
+@pytest.mark.parametrize(("targets", "each"), [(1, 100), (30, 100), (1000, 3), (1001, 0)])
+def test_the_more_targets_the_fewer_events_each_record_keeps(targets, each):
+    assert kept_events(targets) == each
+
+
+def test_the_latest_events_are_kept():
+    known = record(NOT_INJECTED_WAIT)
+    for why in ("first", "second", "third"):
+        report = Report(Evidence.CLEAN, message=why)
+        known = move(known, hit=True, report=report, now=NOW, detailed=True, most_events=2).record
+    assert [event.message for event in known.events] == ["second", "third"]
