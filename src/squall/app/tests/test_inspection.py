@@ -164,7 +164,7 @@ async def test_nonsense_ends_the_connection_and_nothing_more(registry, octets):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(octets)
         with suppress(ConnectionResetError):
-            assert (await reader.read()).split()[1] in {b"400", b"413"}
+            assert (await reader.read())[9:12] in {b"", b"400", b"413"}
         writer.close()
         assert (await get(port, "/metrics", bearing("reader-token")))[0] == 200
 
