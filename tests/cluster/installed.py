@@ -181,9 +181,7 @@ class Experiment:
         """List reasons and messages of its events, oldest first."""
         about = f"--field-selector=involvedObject.name={self.name}"
         found = json.loads(
-            self.installed.kubectl(
-                "get", "events", about, f"-n={self.namespace}", "--output=json"
-            )
+            self.installed.kubectl("get", "events", about, f"-n={self.namespace}", "--output=json")
         )
         return [f"{event['reason']}: {event['message']}" for event in found["items"]]
 

@@ -26,7 +26,9 @@ class Ends(NamedTuple):
 
     def cut(self, **spec: Any) -> dict[str, Any]:
         """Describe what happens between client and server."""
-        return {"target": {"mode": "all", "selector": selector(self.namespace, app="server")}} | spec
+        return {
+            "target": {"mode": "all", "selector": selector(self.namespace, app="server")}
+        } | spec
 
 
 @pytest.fixture(scope="module")
