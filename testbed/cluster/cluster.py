@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import repeat
 from pathlib import Path
 
 from testbed.cluster import (
@@ -72,7 +73,7 @@ class Cluster:
         """Import docker-archives on every node, on all of them at once."""
         for archive in archives:
             with ThreadPoolExecutor() as nodes:
-                list(nodes.map(lambda node: images.load(node, archive), self._layout.nodes))
+                list(nodes.map(images.load, self._layout.nodes, repeat(archive)))
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""

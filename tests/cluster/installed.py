@@ -73,7 +73,7 @@ class Installed:
     def experiment(self, kind: str, namespace: str, spec: Mapping[str, Any]) -> "Experiment":
         """Create an experiment on pods with `app: client`, unless the spec says other."""
         self._number += 1
-        name = f"{spec['action'] if 'action' in spec else 'stress'}-{self._number}"
+        name = f"{spec.get('action', 'stress')}-{self._number}"
         client = {"mode": "all", "selector": selector(namespace, app="client")}
         metadata = {"name": name, "namespace": namespace}
         self.kubectl(
