@@ -81,6 +81,7 @@ class Controller:
         self._sight = Sight(
             namespace,
             self._policy,
+            clock=clock if api_node else None,
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )

@@ -9,7 +9,10 @@ from typing import Any
 
 from squall.api.cluster import NAMESPACE, NODE, POD, ApiError, Object
 from squall.api.policy import Policy
+from squall.clock import Clock
+from squall.controller.agents import Agents
 from squall.controller.cache import Cache
+from squall.orchestration.experiments.agents import Abilities
 from squall.orchestration.experiments.pods import Inventory, Pod, read_pod
 from squall.telemetry import logger
 
@@ -22,6 +25,7 @@ class Sight:
     Args:
         namespace: of the installation.
         policy: which namespace may be hit, and whether namespaces opt in.
+        clock: judges whether an agent still runs; None where there is one for all, as on one host.
         changed: called when who may be hit has changed.
         own_pod_changed: called when a pod in the namespace of the installation has changed.
     """
@@ -31,6 +35,7 @@ class Sight:
         namespace: str,
         policy: Policy,
         *,
+        clock: Clock | None = None,
         changed: Callable[[Object], None],
         own_pod_changed: Callable[[Object], None],
     ) -> None:
@@ -40,7 +45,9 @@ class Sight:
         self._nodes = Cache(NODE, _labels, changed, whole=False)
         self._namespaces = Cache(NAMESPACE, _annotations, changed, whole=False)
         self._own_pods = Cache(POD, read_pod, own_pod_changed, whole=False)
-        self._inventory: tuple[tuple[int, int, int], Inventory] | None = None
+        self._agents = Agents(clock, changed) if clock else None
+        self._agents_refused = False
+        self._inventory: tuple[tuple[Any, ...], Inventory] | None = None
         self._nodes_refused = False
 
     def caches(self) -> list[Cache[Any]]:
@@ -48,17 +55,27 @@ class Sight:
         caches: list[Cache[Any]] = [self._pods, self._nodes]
         if self._policy.opt_in_namespaces:
             caches.append(self._namespaces)
+        if self._agents:
+            caches.append(self._agents.cache)
         return [*caches, self._own_pods] if self._apart else caches
 
     def namespace_of(self, cache: Cache[Any]) -> str | None:
         """Say where to watch for what a cache holds; None means everywhere."""
-        if cache is self._own_pods:
+        if cache is self._own_pods or (self._agents and cache is self._agents.cache):
             return self._namespace
         return self._policy.target_namespace or None if cache is self._pods else None
 
     def does_without(self, cache: Cache[Any], refused: ApiError) -> bool:
         """Go on without what the API refuses, where that is possible."""
-        if cache is not self._nodes or refused.code != FORBIDDEN:
+        if refused.code != FORBIDDEN:
+            return False
+        if self._agents and cache is self._agents.cache:
+            if not cache.synced.is_set():
+                logger(__name__).info("nodes without agents are not known: %s", refused)
+            self._agents_refused = True
+            cache.synced.set()
+            return True
+        if cache is not self._nodes:
             return False
         if not self._policy.target_namespace:
             return False
@@ -75,7 +92,9 @@ class Sight:
 
     def inventory(self) -> Inventory:
         """Give what selectors may choose from now; made anew only when something has changed."""
-        version = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
+        agents = self._agents_now()
+        changes = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
+        version = (*changes, agents)
         if self._inventory is None or self._inventory[0] != version:
             nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
             annotations = {name: notes for (_, name), notes in self._namespaces.values.items()}
@@ -83,9 +102,13 @@ class Sight:
             labelled = not self._nodes_refused or bool(nodes)
             if not labelled:
                 nodes = {pod.node: {} for pod in pods if pod.node}
-            found = Inventory(pods, nodes, annotations, nodes_labelled=labelled)
+            found = Inventory(pods, nodes, annotations, agents, nodes_labelled=labelled)
             self._inventory = (version, found)
         return self._inventory[1]
+
+    def _agents_now(self) -> Mapping[str, Abilities] | None:
+        known = self._agents.known() if self._agents else None
+        return None if self._agents_refused and not known else known
 
     @property
     def _apart(self) -> bool:
