@@ -10,7 +10,7 @@ class Request(NamedTuple):
     """One way of asking."""
 
     user: str
-    """Such as `system:serviceaccount:squall:squall-agent`."""
+    """Such as `system:serviceaccount:squall:squall-agent`; empty for one who could not say."""
     verb: str
     """Such as get, list, watch, create, patch."""
     resource: str
@@ -33,7 +33,8 @@ def count(log: Path) -> Counter[Request]:
             continue
         if event["auditID"] not in seen:
             seen.add(event["auditID"])
-            counted[Request(event["user"]["username"], event["verb"], _resource(event))] += 1
+            user = event["user"].get("username", "")  # a token that nobody knows has none
+            counted[Request(user, event["verb"], _resource(event))] += 1
     return counted
 
 
