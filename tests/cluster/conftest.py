@@ -10,6 +10,7 @@ from testbed.cluster import Cluster, missing, running
 from testbed.images.build import missing as missing_for_images
 from testbed.images.build import squall_image, tools_image
 from tests.cluster.charts import NAMESPACE
+from tests.cluster.installed import Installed, installation
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,13 @@ def loaded(cluster: Cluster) -> Cluster:
     cluster.load(squall_image(), tools_image())
     cluster.make_namespace(NAMESPACE)
     return cluster
+
+
+@pytest.fixture(scope="module")
+def installed(loaded: Cluster) -> Iterator[Installed]:
+    """Squall, installed by helm and ready; removed after the module, as one cluster has one."""
+    with installation(loaded) as installed:
+        yield installed
 
 
 @pytest.fixture
