@@ -129,3 +129,8 @@ def wait_until(holds: Callable[[], bool], complaint: Callable[[], object]) -> No
     while not holds():
         assert time.monotonic() < deadline, complaint()
         time.sleep(0.25)
+
+
+def says(words: str, source: Callable[[], str]) -> None:
+    """Wait until a text holds these words."""
+    wait_until(lambda: words in source(), source)
