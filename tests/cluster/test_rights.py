@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from squall.api.cluster import NODE_FAULT, ApiError
+from squall.api.cluster import LEASE, NODE_FAULT, ApiError, NotFound, Object
 from squall.api.metadata import CONTROLLER_NODE
 from squall.kubernetes.client import HttpCluster
 from testbed.apiserver import ApiServer, missing, running, write_kubeconfig
@@ -40,6 +40,22 @@ class Caller:
             status = {"status": {"observedGeneration": 7}}
             try:
                 await cluster.patch(NODE_FAULT, NAMESPACE, name, status, subresource="status")
+            except ApiError as refused:
+                raise RuntimeError(str(refused)) from refused
+
+    def says(self, name: str, holder: str) -> None:
+        """Write a Lease as agents do, who may not read it."""
+        asyncio.run(self._says(name, holder))
+
+    async def _says(self, name: str, holder: str) -> None:
+        lease: Object = {"spec": {"holderIdentity": holder}}
+        async with HttpCluster.from_kubeconfig(self._server.kubeconfig) as cluster:
+            try:
+                try:
+                    await cluster.patch(LEASE, NAMESPACE, name, lease)
+                except NotFound:
+                    lease["metadata"] = {"name": name, "namespace": NAMESPACE}
+                    await cluster.create(LEASE, lease)
             except ApiError as refused:
                 raise RuntimeError(str(refused)) from refused
 
@@ -276,3 +292,24 @@ def test_the_controller_reaches_one_secret(controller: Caller) -> None:
     for words in (["get", "secret", "another"], ["create", "secret", "generic", "more"]):
         with pytest.raises(RuntimeError, match=r"[Ff]orbidden"):
             controller.run(*words, where)
+
+
+def test_an_agent_says_of_its_own_node_alone_that_it_runs_there(
+    server: ApiServer, agent_of_a: Caller, agent_of_no_node: Caller
+) -> None:
+    agent_of_a.says("squall-agent-node-a", "node-a")
+    agent_of_a.says("squall-agent-node-a", "node-a")
+    other = {"metadata": {"name": "squall-agent-node-b", "namespace": NAMESPACE}}
+    kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+    spec = {"spec": {"holderIdentity": "node-b"}}
+    server.run("create", "-f", "-", stdin=json.dumps(kind | other | spec))
+    attempts = [
+        (agent_of_a, "squall-agent-node-b", "node-b"),
+        (agent_of_a, "squall-agent-node-b", "node-a"),
+        (agent_of_a, "squall-agent-node-c", "node-c"),
+        (agent_of_a, "squall-controller", "node-a"),
+        (agent_of_no_node, "squall-agent-node-a", "node-a"),
+    ]
+    for caller, name, holder in attempts:
+        with pytest.raises(RuntimeError, match="speaks for its own node alone"):
+            caller.says(name, holder)

@@ -43,6 +43,7 @@ class ClusterController:
         self._settings = settings
         self._clock = SystemClock()
         self._policy = policy_of(settings.policy)
+        self._address = address_of(settings.webhook) if settings.webhook else None
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then leave everything to another controller."""
@@ -56,9 +57,9 @@ class ClusterController:
             )
             controller = self._controller(cluster, agent.lead)
             parts: list[Coroutine[Any, Any, None]] = [agent.run(), controller.run()]
-            webhook = self._webhook(cluster) if settings.webhook else None
-            if webhook is not None:
-                parts.append(webhook.serve(*address_of(settings.webhook)))
+            webhook = self._webhook(cluster) if self._address else None
+            if webhook and self._address:
+                parts.append(webhook.serve(*self._address))
 
             def missing() -> str:
                 return controller.missing() or (webhook.missing() if webhook else "")
@@ -66,9 +67,10 @@ class ClusterController:
             if settings.health is not None:
                 await stack.enter_async_context(health_served(settings.health, missing))
             if settings.metrics:
-                tls = webhook.tls if webhook else None
                 await stack.enter_async_context(
-                    metrics_served(settings.metrics, cluster, self._clock, tls=tls)
+                    metrics_served(
+                        settings.metrics, cluster, self._clock, tls=webhook.tls if webhook else None
+                    )
                 )
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
@@ -77,7 +79,7 @@ class ClusterController:
                     tasks = [group.create_task(part) for part in (*parts, _tell(missing, ready))]
                     await stopping.wait()
                     await controller.hand_over()
-                    if webhook is not None and not webhook.missing():
+                    if webhook and not webhook.missing():
                         await self._clock.sleep(LINGERS_SECONDS)
                     for task in tasks:
                         task.cancel()

@@ -14,7 +14,6 @@ from lightkube import SingleConfig
 
 from squall.api.cluster import ApiError, Cluster
 from squall.api.policy import Policy
-from squall.app.asking import ask
 from squall.app.places import Places, boot_id
 from squall.cli.parts import (
     DEFAULT_DATA_DIRECTORY,
@@ -28,7 +27,6 @@ from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.exec import Streams, run_in_pod
 from squall.kubernetes.kubeconfig import chosen
 from squall.node.doctor import Finding, examine
 
@@ -72,15 +70,13 @@ class Doors:
 
         await ClusterController(settings).run(ready)
 
-    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
-        """Ask another process how it is."""
-        return ask(socket, ready=ready)
-
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:
         """Run a command inside a target."""
         connection = Connection(_config(access))
+        from squall.kubernetes.exec import Streams, run_in_pod  # noqa: PLC0415  (see `up`)
+
         streams = Streams(_writer(1), _writer(2), _chunks())
         try:
             return await run_in_pod(

@@ -5,38 +5,22 @@ Each connection is for one question, so nothing is kept open and nobody can hold
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
-import h11
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from squall.api.cluster import Cluster
 from squall.app.admittance import Admittance
 from squall.clock import Clock
+from squall.http import Answer, Answering, Connection, Question
 from squall.telemetry import REGISTRY
 
-QUESTION_SECONDS = 10.0
-"""How long a question may take to arrive, and its answer to leave."""
-_QUESTION_OCTETS = 16384
-_PLAIN = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one question is answered with."""
-
-    status: HTTPStatus
-    text: bytes
-    content_type: str = _PLAIN
-
-
-Answering = Callable[[str, str], Awaitable[Answer]]
-"""From the path and the Authorization header of a GET to its answer."""
+_HANDSHAKE_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -51,17 +35,17 @@ async def health_served(socket: Path, missing: Callable[[], str]) -> AsyncIterat
         OSError: the socket cannot be made.
     """
 
-    async def answer(path: str, _: str) -> Answer:
-        if path == "/healthz":
+    async def answer(question: Question) -> Answer:
+        if question.path == "/healthz":
             return Answer(HTTPStatus.OK, b"ok\n")
-        if path != "/readyz":
+        if question.path != "/readyz":
             return Answer(HTTPStatus.NOT_FOUND, b"ask for /healthz or /readyz\n")
         if lacking := missing():
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {lacking}\n".encode())
         return Answer(HTTPStatus.OK, b"ok\n")
 
     _remove(socket)
-    server = await asyncio.start_unix_server(_each(answer), socket)
+    server = await asyncio.get_running_loop().create_unix_server(_each(answer), str(socket))
     try:
         async with server:
             yield
@@ -96,18 +80,21 @@ async def metrics_served(
     """
     admittance = Admittance(cluster, clock)
 
-    async def answer(path: str, authorization: str) -> Answer:
-        if path != "/metrics":
+    async def answer(question: Question) -> Answer:
+        if question.path != "/metrics":
             return Answer(HTTPStatus.NOT_FOUND, b"ask for /metrics\n")
-        status = await admittance.judge(authorization)
+        status = await admittance.judge(question.authorization)
         if status is not HTTPStatus.OK:
             return Answer(status, f"{status.phrase}: {status.description}\n".encode())
         return Answer(HTTPStatus.OK, generate_latest(registry), CONTENT_TYPE_LATEST)
 
     host, port = address_of(address)
-    patience = QUESTION_SECONDS if tls else None
-    server = await asyncio.start_server(
-        _each(answer), host or None, port, ssl=tls, ssl_handshake_timeout=patience
+    server = await asyncio.get_running_loop().create_server(
+        _each(answer),
+        host or None,
+        port,
+        ssl=tls,
+        ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
     )
     async with server:
         yield int(server.sockets[0].getsockname()[1])
@@ -129,39 +116,13 @@ def _remove(socket: Path) -> None:
     socket.unlink(missing_ok=True)
 
 
-def _each(
-    answering: Answering,
-) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            # Whoever asks slowly, leaves early or talks nonsense gets no answer, and no log line.
-            with suppress(TimeoutError, OSError, h11.RemoteProtocolError):
-                async with asyncio.timeout(QUESTION_SECONDS):
-                    await _converse(reader, writer, answering)
-        finally:
-            writer.close()
-
-    return serve
+async def _of_get(question: Question, answering: Answering) -> Answer:
+    if question.method != "GET":
+        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET is answered\n", last=True)
+    return replace(await answering(question), last=True)
 
 
-async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Answering
-) -> None:
-    wire = h11.Connection(h11.SERVER, max_incomplete_event_size=_QUESTION_OCTETS)
-    while (event := wire.next_event()) is h11.NEED_DATA:
-        wire.receive_data(await reader.read(4096))
-    if not isinstance(event, h11.Request):
-        return
-    answer = Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET is answered\n")
-    if event.method == b"GET":
-        path = event.target.decode("ascii").partition("?")[0]
-        tokens = [value for name, value in event.headers if name == b"authorization"]
-        answer = await answering(path, tokens[0].decode("latin-1") if len(tokens) == 1 else "")
-    headers = [
-        ("Content-Type", answer.content_type),
-        ("Content-Length", str(len(answer.text))),
-        ("Connection", "close"),
-    ]
-    head = wire.send(h11.Response(status_code=answer.status, headers=headers))
-    writer.write(head + answer.text)
-    await writer.drain()
+def _each(answering: Answering) -> Callable[[], Connection]:
+    """Make a connection for everybody who comes."""
+    among: set[Connection] = set()
+    return lambda: Connection(lambda question: _of_get(question, answering), among)

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from squall.cli.options import parts_of, wait_for
 from squall.node.doctor import Ability
@@ -34,6 +32,9 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in found], indent=2))
         return
+    from rich.console import Console  # noqa: PLC0415  (processes that stay do without)
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("FAULT", "NEEDS", "", "BY", "MISSING", box=None)
     for finding in found:
         one = finding.capability

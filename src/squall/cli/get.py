@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from squall.api.cluster import HALT, NODE_FAULT, POD, WORKLOAD, Object, Resource
 from squall.cli.options import Kubeconfig, Namespace, parts_of, wait_for
@@ -49,6 +46,10 @@ def get(
     columns = _columns(resource)
     if resource.namespaced and everywhere:
         columns = {"NAMESPACE": lambda obj: str(obj["metadata"]["namespace"]), **columns}
+    from rich.console import Console  # noqa: PLC0415  (processes that stay do without)
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(*columns, box=None, pad_edge=False)
     for obj in found:
         table.add_row(*(escape(show(obj)) for show in columns.values()))

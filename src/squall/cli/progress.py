@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
+from typing import TYPE_CHECKING
 
 from squall.installation.progress import Progress
+
+if TYPE_CHECKING:  # loaded only where it is shown: processes that stay must be small
+    from rich.console import Console
+    from rich.status import Status
 
 
 @contextmanager
@@ -17,6 +18,8 @@ def shown() -> Iterator[Progress]:
     if not sys.stdout.isatty():
         yield _Plain()
         return
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console()
     with console.status("starting") as status:
         yield _Moving(console, status)
@@ -38,11 +41,13 @@ class _Plain:
 
 
 class _Moving:
-    def __init__(self, console: Console, status: Status) -> None:
+    def __init__(self, console: "Console", status: "Status") -> None:
         self._console, self._status = console, status
 
     def done(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False)
 
     def waiting(self, line: str) -> None:
+        from rich.markup import escape  # noqa: PLC0415
+
         self._status.update(escape(line))

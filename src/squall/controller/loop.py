@@ -81,6 +81,7 @@ class Controller:
         self._sight = Sight(
             namespace,
             self._policy,
+            services=bool(api_node),
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )

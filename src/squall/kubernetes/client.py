@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from squall.api.cluster import ApiError, Event, Object, Resource
+from squall.api.cluster import POD, ApiError, Event, Object, Resource
 from squall.kubernetes.connection import Connection, refusal
 from squall.kubernetes.kubeconfig import load
 from squall.kubernetes.watch import Listing, follow
@@ -69,8 +69,14 @@ class HttpCluster:
     def watch(
         self, resource: Resource, namespace: str | None = None, *, fields: str = ""
     ) -> AsyncGenerator[Event]:
-        """Follow objects for ever; reconnects as the port says."""
-        return follow(_Collection(self._connection, resource, namespace, "", fields))
+        """Follow objects for ever; reconnects as the port says.
+
+        The pods of one node are listed as the server has them at hand, as kubelets do: else it
+        reads every pod from its store for each agent (6,000 for 60, measured), and a hundred
+        agents drown it. The list may be a moment old; the watch that follows it is not.
+        """
+        version = "0" if resource == POD and fields else ""
+        return follow(_Collection(self._connection, resource, namespace, "", fields, version))
 
     async def create(self, resource: Resource, obj: Object) -> Object:
         """Store a new object."""
@@ -156,16 +162,18 @@ class _Collection:
         namespace: str | None,
         labels: str,
         fields: str,
+        version: str = "",
     ) -> None:
-        self._connection, self._resource = connection, resource
+        self._connection, self._resource, self._version = connection, resource, version
         self._path = path_of(resource, namespace)
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         self._query = {name: value for name, value in selectors.items() if value}
 
     async def pages(self) -> AsyncGenerator[Listing]:
         """Read page by page; a page that expired meanwhile makes it start again, in one piece."""
+        paging = {"resourceVersion": self._version} if self._version else {"limit": str(PAGE)}
         try:
-            async for page in self._pages({"limit": str(PAGE)}):
+            async for page in self._pages(paging):
                 yield page
         except ApiError as error:
             if error.code != EXPIRED:

@@ -22,7 +22,7 @@ from squall.linux.processes import PROC, send, started
 
 MARK = "SQUALL_STRESSOR"
 """Environment variable of a stress-ng run of ours: the whole `Stressor`, as JSON."""
-_HOLDER = "squall-node"
+_HOLDER, _PROGRAM = "squall-node", "stress-ng"
 _START_SECONDS = 5.0
 _STOP_SECONDS = 2.0
 """The holder gives stress-ng one second to clean up."""
@@ -163,6 +163,14 @@ def _runs(target: Target) -> list[_Run]:
 def _mark(pid: int) -> Stressor | None:
     try:
         environment = (PROC / str(pid) / "environ").read_bytes()
+    except PermissionError as refused:
+        if not _comm(pid).startswith((_PROGRAM, _HOLDER)):
+            return None
+        # Whoever cannot see what runs would start it again and again, and never stop it.
+        what = f"whose {_PROGRAM} process {pid} is, cannot be read"
+        raise Unsupported(
+            f"{what}; grant CAP_SYS_PTRACE and CAP_DAC_OVERRIDE to the agent"
+        ) from refused
     except OSError:
         return None
     prefix = f"{MARK}=".encode()

@@ -15,8 +15,8 @@ from squall.api.policy import Policy
 from squall.api.served import ServedKind
 from squall.certificates import Issued
 from squall.clock import Clock
+from squall.http import Answer, Connection, Question
 from squall.webhook.authorisation import authorise
-from squall.webhook.http import Answer, Connection
 from squall.webhook.reach import GROUP
 from squall.webhook.renewal import Place, Renewal
 from squall.webhook.reviews import NotAReview, Review, decode
@@ -142,16 +142,17 @@ class Webhook:
             await asyncio.wait((self._renewing,))
             self._renewing = None
 
-    async def _answer(self, method: str, path: str, body: bytes) -> Answer:
+    async def _answer(self, question: Question) -> Answer:
+        path = question.path
         if path == HEALTH:
             return Answer(HTTPStatus.OK, b"ok")
         if path not in (known := {AUTHORISATION, *self._mutating, *self._validating}):
             said = f"nothing is reviewed at {path}; there are: {', '.join(sorted(known))}"
             return Answer(HTTPStatus.NOT_FOUND, said.encode())
-        if method != "POST":
+        if question.method != "POST":
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"send an AdmissionReview with POST")
         try:
-            review = decode(body)
+            review = decode(question.body)
         except NotAReview as why:
             return Answer(HTTPStatus.BAD_REQUEST, str(why).encode())
         verdict = await self._verdict(path, review)

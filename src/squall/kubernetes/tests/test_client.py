@@ -89,6 +89,18 @@ async def test_a_list_whose_pages_expired_is_read_again_in_one_piece():
     assert "limit" not in asked[2].splitlines()[0]
 
 
+async def test_pods_of_one_node_are_listed_as_the_server_has_them_at_hand():
+    answers = (listed(5, "a"), streamed())
+    fields = "spec.nodeName=n1"
+    async with (
+        answering(*answers) as (cluster, asked),
+        aclosing(cluster.watch(POD, fields=fields)) as watch,
+    ):
+        await anext(watch)
+    assert "resourceVersion=0" in asked[0]
+    assert "limit" not in asked[0].splitlines()[0]
+
+
 def listed(version: int, *names: str) -> bytes:
     items = [{"metadata": {"name": name, "resourceVersion": "1"}} for name in names]
     return http(

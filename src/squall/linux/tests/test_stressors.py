@@ -1,6 +1,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -180,3 +182,20 @@ async def test_arguments_that_stress_ng_refuses_leave_nothing_behind(world, cont
 
 def test_a_share_of_the_limit_is_read_from_the_wire():
     assert live(memory={"workers": 1, "size": "70%"}).fault.memory.size == Size(percent=70)
+
+
+def test_an_agent_that_may_not_see_what_runs_says_so_instead_of_starting_it_again(container):
+    # stress-ng runs as nobody, so even root may not read its environment without a right.
+    nobody = ("setpriv", "--reuid", "65534", "--clear-groups", "--")
+    container.add(*nobody, "stress-ng", "--vm", "1", "--vm-bytes", "1m", "--temp-path", "/tmp")
+    look = (
+        "from squall.injection.world.target import Target; import squall.linux.stressors as s;"
+        f"s._runs({container.target!r})"
+    )
+    bound = ("setpriv", "--bounding-set", "-all,+sys_admin", "--inh-caps", "-all")
+    command = [*bound, "--", sys.executable, "-c", look]
+    for _ in range(20):  # until it is stress-ng, and nobody
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            break
+    assert "grant CAP_SYS_PTRACE" in done.stderr

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from squall.api.cluster import Object
+from squall.orchestration.experiments.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Inventory:
     """Annotations of every namespace, by its name; None where nobody has to know them."""
     nodes_labelled: bool = True
     """False where nodes may not be read: then those are known that pods run on, by name alone."""
+    services: Services = field(default_factory=Services)
+    """None where there can be none, as on one host."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Pod]:

@@ -1,6 +1,6 @@
-"""As much HTTP/1.1 as API servers speak to a webhook, with a limit on everything.
+"""As much HTTP/1.1 as API servers, kubelets and Prometheus speak, with a limit on everything.
 
-A framework costs 8 MB of memory in every replica; this has one sort of request to answer.
+A framework costs 8 MB of memory in every replica and on every node, for a handful of questions.
 """
 
 import asyncio
@@ -32,10 +32,24 @@ class Answer:
     status: HTTPStatus
     body: bytes
     type: str = "text/plain; charset=utf-8"
+    last: bool = False
+    """Close the connection after it."""
 
 
-Answering = Callable[[str, str, bytes], Awaitable[Answer]]
-"""(method, path, body) -> the answer."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a client asks."""
+
+    method: str
+    path: str
+    """Without what stands behind a question mark."""
+    authorization: str = ""
+    """The header of this name; empty where there is none, or more than one."""
+    body: bytes = b""
+
+
+Answering = Callable[[Question], Awaitable[Answer]]
+"""From a question to its answer."""
 
 
 class TooLarge(Exception):
@@ -124,6 +138,8 @@ class Connection(asyncio.Protocol):
         """Heed what concerns the transport."""
         if name.lower() == b"expect" and value.lower() == b"100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if name.lower() == b"authorization":
+            self._authorizations.append(value)
         if name.lower() == b"content-length" and int(value) > LARGEST_BODY:
             raise TooLarge
 
@@ -143,23 +159,28 @@ class Connection(asyncio.Protocol):
         if self._task:
             self._transport.abort()
             return
-        method = self._parser.get_method().decode("ascii", "replace")
-        path = self._url.partition(b"?")[0].decode("ascii", "replace")
         if not self._parser.should_keep_alive():
             self._leaving = True
-        body = b"".join(self._body)
-        self._task = asyncio.get_running_loop().create_task(self._answer(method, path, body))
+        told = self._authorizations
+        question = Question(
+            self._parser.get_method().decode("ascii", "replace"),
+            self._url.partition(b"?")[0].decode("ascii", "replace"),
+            told[0].decode("latin-1") if len(told) == 1 else "",
+            b"".join(self._body),
+        )
+        self._task = asyncio.get_running_loop().create_task(self._answer(question))
 
-    async def _answer(self, method: str, path: str, body: bytes) -> None:
+    async def _answer(self, question: Question) -> None:
         try:
-            answer = await self._answering(method, path, body)
+            answer = await self._answering(question)
         except Exception:  # noqa: BLE001  (logged, and the next request is not to blame)
-            _LOG.exception("%s %s", method, path)
+            _LOG.exception("%s %s", question.method, question.path)
             answer = Answer(HTTPStatus.INTERNAL_SERVER_ERROR, b"this is a bug; the log says more")
         self._task = None
         self._send(answer)
 
     def _send(self, answer: Answer) -> None:
+        self._leaving |= answer.last
         close = "Connection: close\r\n" if self._leaving else ""
         head = (
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
@@ -176,7 +197,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
-        self._url, self._body = b"", list[bytes]()
+        self._url, self._body, self._authorizations = b"", list[bytes](), list[bytes]()
         self._size = self._arrived = 0
         self._headed, self.idle = False, True
 
