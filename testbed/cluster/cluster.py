@@ -143,9 +143,12 @@ class Cluster:
         """
         return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
 
-    def requests(self) -> Counter[Request]:
-        """Count who asked the API server for what until now, without Kubernetes' own parts."""
-        return count(self._layout.memory / "audit.log")
+    def requests(self, code: int | None = None) -> Counter[Request]:
+        """Count who asked the API server for what until now, without Kubernetes' own parts.
+
+        With a code: only what was answered by it, such as 403.
+        """
+        return count(self._layout.memory / "audit.log", code)
 
     def prometheus(
         self, scrape_configs: Sequence[Mapping[str, object]]
