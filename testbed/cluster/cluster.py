@@ -75,9 +75,13 @@ class Cluster:
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node, on all of them at once."""
-        for archive in archives:
-            with ThreadPoolExecutor() as nodes:
-                list(nodes.map(lambda node: images.load(node, archive), self._layout.nodes))
+
+        def import_on(node: Node) -> None:
+            for archive in archives:
+                images.load(node, archive)
+
+        with ThreadPoolExecutor() as nodes:
+            list(nodes.map(import_on, self._layout.nodes))
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""

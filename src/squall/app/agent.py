@@ -56,17 +56,22 @@ class NodeAgent:
             stack.callback(journal.close)
             cluster = await stack.enter_async_context(self._cluster())
             shaping = TriedShaping(capabilities.shaping)
-            agent = self._agent(cluster, journal, shaping)
+            agent, presence = self._agent(cluster, journal, shaping), self._presence(cluster)
+
+            def missing() -> str:
+                return agent.missing() or presence.missing()
+
             if self._settings.health is not None:
-                await stack.enter_async_context(health_served(self._settings.health, agent.missing))
+                await stack.enter_async_context(health_served(self._settings.health, missing))
             if self._settings.metrics:
                 await stack.enter_async_context(
                     metrics_served(self._settings.metrics, cluster, self._clock)
                 )
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
-            parts = [shaping.find_out(), watcher.keep(), self._presence(cluster).run()]
+            parts = [shaping.find_out(), watcher.keep(), presence.run()]
             await act_until(stopping, agent, parts, ready)
+            await presence.leave()
 
     def _presence(self, cluster: Cluster) -> Presence:
         return Presence(

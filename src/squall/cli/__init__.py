@@ -15,7 +15,6 @@ from squall.cli import (
     explain_privileges,
     get,
     halt,
-    health,
     install,
     preview,
     recover,
@@ -30,7 +29,7 @@ FOR_PEOPLE = (
     *(up, run, execute, apply, get, preview, halt, doctor, recover),
     *(install, uninstall, bundle, explain_privileges),
 )
-IN_A_CLUSTER = (controller, agent, health)
+IN_A_CLUSTER = (controller, agent)
 """Verbs that pods of an installation run."""
 
 EXIT_CODES: dict[type[BaseException], int] = {
