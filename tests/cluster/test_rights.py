@@ -59,6 +59,17 @@ class Caller:
             except ApiError as refused:
                 raise RuntimeError(str(refused)) from refused
 
+    def leaves(self, name: str) -> None:
+        """Delete a Lease as agents do that end."""
+        asyncio.run(self._leaves(name))
+
+    async def _leaves(self, name: str) -> None:
+        async with HttpCluster.from_kubeconfig(self._server.kubeconfig) as cluster:
+            try:
+                await cluster.delete(LEASE, NAMESPACE, name)
+            except ApiError as refused:
+                raise RuntimeError(str(refused)) from refused
+
     def change(self, name: str, patch: object) -> str:
         how = ["--type=merge", f"--patch={json.dumps(patch)}"]
         return self._server.run("patch", "nodefault", name, f"--namespace={NAMESPACE}", *how)
@@ -313,3 +324,7 @@ def test_an_agent_says_of_its_own_node_alone_that_it_runs_there(
     for caller, name, holder in attempts:
         with pytest.raises(RuntimeError, match="speaks for its own node alone"):
             caller.says(name, holder)
+    with pytest.raises(RuntimeError, match="speaks for its own node alone"):
+        agent_of_a.leaves("squall-agent-node-b")
+    agent_of_a.leaves("squall-agent-node-a")
+    agent_of_a.says("squall-agent-node-a", "node-a")

@@ -82,6 +82,7 @@ class Controller:
             namespace,
             self._policy,
             services=bool(api_node),
+            clock=clock if api_node else None,
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )

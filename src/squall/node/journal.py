@@ -116,6 +116,13 @@ class Journal:
         self._db.close()
         self._lock.close()
 
+    @property
+    def empty(self) -> bool:
+        """Is nothing written down that anybody could need?"""
+        tables = ("fault", "touched", "memory", "strike")
+        found = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in tables)  # noqa: S608
+        return self._db.execute(found).fetchone() is None
+
     # Faults -------------------------------------------------------------------------------
 
     def faults(self) -> Sequence[Noted]:
