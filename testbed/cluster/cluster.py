@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -68,10 +69,10 @@ class Cluster:
         until(f"the account of {name}", lambda: self.kubectl(*account))
 
     def load(self, *archives: Path) -> None:
-        """Import docker-archives on every node."""
-        for node in self._layout.nodes:
-            for archive in archives:
-                images.load(node, archive)
+        """Import docker-archives on every node, on all of them at once."""
+        for archive in archives:
+            with ThreadPoolExecutor() as nodes:
+                list(nodes.map(lambda node: images.load(node, archive), self._layout.nodes))
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.images.build import TOOLS, missing, squall_image, tools_image
+from testbed.images.build import TOOLS
 from testbed.traces import difference
 from tests.cluster.charts import CHART, NAMESPACE, helm
 
@@ -16,15 +16,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 FAULT_SECONDS = 90.0
 """A first experiment after a start; 1 s on a quiet machine."""
-
-
-@pytest.fixture(scope="module")
-def loaded(cluster: Cluster) -> Cluster:
-    if lacking := missing():
-        pytest.fail(f"images need {', '.join(lacking)}")
-    cluster.load(squall_image(), tools_image())
-    cluster.make_namespace(NAMESPACE)
-    return cluster
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a controller sees of pods, nodes and namespaces, and what selectors may choose from.
+"""What a controller sees of pods and what is around them: nodes, namespaces, Services.
 
 An installation for one namespace sees no more than that, and its own pods. Nodes belong to no
 namespace, so it may be refused them: then it knows those that its pods run on, by name.
@@ -7,13 +7,14 @@ namespace, so it may be refused them: then it knows those that its pods run on, 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from squall.api.cluster import NAMESPACE, NODE, POD, ApiError, Object
+from squall.api.cluster import ENDPOINT_SLICE, NAMESPACE, NODE, POD, SERVICE, ApiError, Object
 from squall.api.policy import Policy
 from squall.clock import Clock
 from squall.controller.agents import Agents
 from squall.controller.cache import Cache
 from squall.orchestration.experiments.agents import Abilities
 from squall.orchestration.experiments.pods import Inventory, Pod, read_pod
+from squall.orchestration.experiments.services import Services, read_addresses, read_endpoints
 from squall.telemetry import logger
 
 FORBIDDEN = 403
@@ -25,7 +26,8 @@ class Sight:
     Args:
         namespace: of the installation.
         policy: which namespace may be hit, and whether namespaces opt in.
-        clock: judges whether an agent still runs; None where there is one for all, as on one host.
+        clock: judges whether an agent still runs.
+        in_cluster: has each node an agent of its own, and are there Services in front of pods?
         changed: called when who may be hit has changed.
         own_pod_changed: called when a pod in the namespace of the installation has changed.
     """
@@ -35,7 +37,8 @@ class Sight:
         namespace: str,
         policy: Policy,
         *,
-        clock: Clock | None = None,
+        clock: Clock,
+        in_cluster: bool,
         changed: Callable[[Object], None],
         own_pod_changed: Callable[[Object], None],
     ) -> None:
@@ -45,9 +48,13 @@ class Sight:
         self._nodes = Cache(NODE, _labels, changed, whole=False)
         self._namespaces = Cache(NAMESPACE, _annotations, changed, whole=False)
         self._own_pods = Cache(POD, read_pod, own_pod_changed, whole=False)
-        self._agents = Agents(clock, changed) if clock else None
+        self._services = Cache(SERVICE, read_addresses, changed, whole=False)
+        self._endpoints = Cache(ENDPOINT_SLICE, read_endpoints, changed, whole=False)
+        self._agents = Agents(clock, changed)
         self._agents_refused = False
+        self._in_cluster = in_cluster
         self._inventory: tuple[tuple[Any, ...], Inventory] | None = None
+        self._in_front: tuple[tuple[int, ...], Services] = ((), Services())
         self._nodes_refused = False
 
     def caches(self) -> list[Cache[Any]]:
@@ -55,24 +62,30 @@ class Sight:
         caches: list[Cache[Any]] = [self._pods, self._nodes]
         if self._policy.opt_in_namespaces:
             caches.append(self._namespaces)
-        if self._agents:
-            caches.append(self._agents.cache)
+        if self._in_cluster:
+            caches += [self._services, self._endpoints, self._agents.cache]
         return [*caches, self._own_pods] if self._apart else caches
 
     def namespace_of(self, cache: Cache[Any]) -> str | None:
         """Say where to watch for what a cache holds; None means everywhere."""
-        if cache is self._own_pods or (self._agents and cache is self._agents.cache):
+        if cache in (self._own_pods, self._agents.cache):
             return self._namespace
-        return self._policy.target_namespace or None if cache is self._pods else None
+        targets = (self._pods, self._services, self._endpoints)
+        return self._policy.target_namespace or None if cache in targets else None
 
     def does_without(self, cache: Cache[Any], refused: ApiError) -> bool:
         """Go on without what the API refuses, where that is possible."""
         if refused.code != FORBIDDEN:
             return False
-        if self._agents and cache is self._agents.cache:
+        if cache is self._agents.cache:
             if not cache.synced.is_set():
                 logger(__name__).info("nodes without agents are not known: %s", refused)
             self._agents_refused = True
+            cache.synced.set()
+            return True
+        if cache in (self._services, self._endpoints):
+            if not cache.synced.is_set():
+                logger(__name__).warning("no Service is known as a target: %s", refused)
             cache.synced.set()
             return True
         if cache is not self._nodes:
@@ -92,9 +105,9 @@ class Sight:
 
     def inventory(self) -> Inventory:
         """Give what selectors may choose from now; made anew only when something has changed."""
-        agents = self._agents_now()
-        changes = (self._pods.changes, self._nodes.changes, self._namespaces.changes)
-        version = (*changes, agents)
+        services, agents = self._services_now(), self._agents_now()
+        caches = (self._pods, self._nodes, self._namespaces, self._services, self._endpoints)
+        version = (*(cache.changes for cache in caches), agents)
         if self._inventory is None or self._inventory[0] != version:
             nodes = {name: labels for (_, name), labels in self._nodes.values.items()}
             annotations = {name: notes for (_, name), notes in self._namespaces.values.items()}
@@ -102,13 +115,23 @@ class Sight:
             labelled = not self._nodes_refused or bool(nodes)
             if not labelled:
                 nodes = {pod.node: {} for pod in pods if pod.node}
-            found = Inventory(pods, nodes, annotations, agents, nodes_labelled=labelled)
+            found = Inventory(
+                pods, nodes, annotations, agents, nodes_labelled=labelled, services=services
+            )
             self._inventory = (version, found)
         return self._inventory[1]
 
     def _agents_now(self) -> Mapping[str, Abilities] | None:
-        known = self._agents.known() if self._agents else None
-        return None if self._agents_refused and not known else known
+        known = self._agents.known()
+        return None if not self._in_cluster or (self._agents_refused and not known) else known
+
+    def _services_now(self) -> Services:
+        """Give the Services; made anew only when one of them has changed, which pods do oftener."""
+        version = (self._services.changes, self._endpoints.changes)
+        if self._in_front[0] != version:
+            endpoints = list(self._endpoints.values.values())
+            self._in_front = (version, Services(dict(self._services.values), endpoints))
+        return self._in_front[1]
 
     @property
     def _apart(self) -> bool:

@@ -1,7 +1,7 @@
 """Write down for each node what its agent shall make true."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from squall.orchestration.experiments.facts import Assigned, Key, Seen
 from squall.orchestration.experiments.pods import Container, Pod
 from squall.orchestration.experiments.records import MOST_DETAILED
 from squall.orchestration.experiments.selection import pod_id_of
+from squall.orchestration.experiments.services import Services
 
 DEADLINE_GRACE = timedelta(seconds=0.5)
 """How much later than the controller an agent ends a fault by itself."""
@@ -105,6 +106,8 @@ class Assignments:
     records: Sequence[Record]
     pods: Mapping[str, Pod]
     ends: datetime | None
+    services: Services = field(default_factory=Services)
+    """In front of pods."""
     refused: bool = False
     """True where the room does not accept the spec, so that `given` is empty."""
     api_node: str = ""
@@ -207,10 +210,13 @@ class Assignments:
     def _peers(self, key: str) -> list[Peer]:
         mine = [record for record in self.records if record.selector_key == key]
         pods = [self.pods.get(pod_id_of(record.id)) for record in mine]
-        return [
+        selected = [
             Peer(record.id, pod.addresses if pod else ())
             for record, pod in zip(mine, pods, strict=True)
         ]
+        services = self.services.in_front_of([a for peer in selected for a in peer.addresses])
+        in_front = [Peer("/".join(name), (), found) for name, found in services.items()]
+        return [*selected, *in_front]
 
     def _spec(
         self, node: str, targets: Sequence[NodeFaultTarget], phase: Literal["Run", "Stop"]

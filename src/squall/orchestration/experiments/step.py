@@ -104,6 +104,7 @@ class _Step:
             assigned=self.facts.assigned,
             records=chosen.records or (),
             pods=self.facts.inventory.by_id,
+            services=self.facts.inventory.services,
             ends=self.wanted.ends,
             api_node=self._api_node(),
             totals=self._totals,

@@ -69,6 +69,16 @@ def test_packets_are_shaped_where_they_are_sent(direction, of_main, of_target):
         assert (fault and fault.shape and fault.shape.peers) == expected
 
 
+def test_a_service_in_front_of_the_other_end_is_meant_too():
+    peers = {".Target": [*PEERS[".Target"], Peer("d/db", translated=("10.96.0.9",))]}
+    service = Endpoint(host="10.96.0.9/32", translated=True)
+    asked = share(spec(action="partition", target=SELECTOR), ".", peers)
+    assert ways(asked) == [("out", (*DB, service), "")]
+    told = asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert NetworkFault.model_validate(told) == asked
+    assert "translated" not in told["cuts"][0]["peers"][0]
+
+
 def test_without_another_end_every_packet_is_meant():
     assert ways(share(spec(action="partition"), ".", PEERS)) == [("out", None, "")]
     assert share(spec(action="loss", loss={"loss": "5"}), ".", PEERS).shape.peers is None
