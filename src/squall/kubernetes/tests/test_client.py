@@ -178,7 +178,7 @@ def test_paths_are_those_of_the_kubernetes_api(where, path):
 
 
 async def test_a_lease_is_renewed_while_a_storm_of_requests_waits_for_the_server():
-    waiting, storm = asyncio.Event(), []
+    waiting, full, storm = asyncio.Event(), asyncio.Event(), []
 
     async def serve(reader, writer):
         asked = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -186,6 +186,8 @@ async def test_a_lease_is_renewed_while_a_storm_of_requests_waits_for_the_server
             writer.write(http("200 OK", b'{"kind":"Lease"}'))
         else:
             storm.append(asked)
+            if len(storm) == REQUESTS_AT_ONCE:
+                full.set()
             await waiting.wait()
         writer.close()
 
@@ -198,8 +200,7 @@ async def test_a_lease_is_renewed_while_a_storm_of_requests_waits_for_the_server
             for n in range(2 * REQUESTS_AT_ONCE)
         ]
         async with asyncio.timeout(5):
-            while len(storm) < REQUESTS_AT_ONCE:
-                await asyncio.sleep(0)
+            await full.wait()
             assert await cluster.patch(LEASE, "squall", "one", {}) == {"kind": "Lease"}
         assert len(storm) == REQUESTS_AT_ONCE
         for other in others:
