@@ -2,9 +2,10 @@
 
 import fcntl
 import hashlib
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,28 @@ def alone(places: Places) -> Iterator[None]:
         except OSError as held:
             used = f"{places.directory} is used by another squall up or squall agent"
             raise TryAgain(f"{used}; stop that one, or give this one its own --data-dir") from held
+        # Whoever ends removes it: ours may be a file that nobody else will ever find.
+        if not places.lock.exists() or not os.path.samestat(
+            os.fstat(file.fileno()), places.lock.stat()
+        ):
+            raise TryAgain(f"{places.directory} was being left by another squall agent; try again")
         yield
+
+
+def emptied(places: Places) -> None:
+    """Remove what an agent that ended cleanly has left in its folders, where its journal is gone.
+
+    Call it while `alone`, and when nobody watches any more.
+    """
+    if places.journal.exists():
+        return
+    for path in (places.watcher, places.watcher.with_suffix(".log"), places.lock):
+        path.unlink(missing_ok=True)
+    if places.run.is_dir():
+        for log in places.run.glob("*.log"):  # of holders, none of which is left
+            log.unlink(missing_ok=True)
+        with suppress(OSError):
+            places.run.rmdir()
 
 
 def boot_id() -> str:
