@@ -70,9 +70,13 @@ class Cluster:
 
     def load(self, *archives: Path) -> None:
         """Import docker-archives on every node, on all of them at once."""
-        for archive in archives:
-            with ThreadPoolExecutor() as nodes:
-                list(nodes.map(lambda node: images.load(node, archive), self._layout.nodes))
+
+        def import_on(node: Node) -> None:
+            for archive in archives:
+                images.load(node, archive)
+
+        with ThreadPoolExecutor() as nodes:
+            list(nodes.map(import_on, self._layout.nodes))
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""
@@ -139,9 +143,12 @@ class Cluster:
         """
         return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
 
-    def requests(self) -> Counter[Request]:
-        """Count who asked the API server for what until now, without Kubernetes' own parts."""
-        return count(self._layout.memory / "audit.log")
+    def requests(self, code: int | None = None) -> Counter[Request]:
+        """Count who asked the API server for what until now, without Kubernetes' own parts.
+
+        With a code: only what was answered by it, such as 403.
+        """
+        return count(self._layout.memory / "audit.log", code)
 
     def prometheus(
         self, scrape_configs: Sequence[Mapping[str, object]]

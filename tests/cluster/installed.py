@@ -70,10 +70,13 @@ class Installed:
         """Run a command in a pod; raises `RuntimeError` when it fails."""
         return self.kubectl("exec", f"-n={namespace}", pod, "--", *command)
 
-    def experiment(self, kind: str, namespace: str, spec: Mapping[str, Any]) -> "Experiment":
+    @contextmanager
+    def experiment(
+        self, kind: str, namespace: str, spec: Mapping[str, Any]
+    ) -> Iterator["Experiment"]:
         """Create an experiment on pods with `app: client`, unless the spec says other."""
         self._number += 1
-        name = f"{spec['action'] if 'action' in spec else 'stress'}-{self._number}"
+        name = f"{spec.get('action', 'stress')}-{self._number}"
         client = {"mode": "all", "selector": selector(namespace, app="client")}
         metadata = {"name": name, "namespace": namespace}
         self.kubectl(
@@ -83,7 +86,11 @@ class Installed:
                 {"apiVersion": API, "kind": kind, "metadata": metadata, "spec": {**client, **spec}}
             ),
         )
-        return Experiment(self, kind.lower(), namespace, name)
+        experiment = Experiment(self, kind.lower(), namespace, name)
+        try:
+            yield experiment
+        finally:
+            experiment.delete()
 
     def node_faults(self) -> list[Any]:
         """List what agents are told now."""
@@ -127,10 +134,13 @@ class Experiment:
 
     def wait(self, condition: str) -> None:
         """Wait for a condition, such as AllInjected; `Paused=False` is one, too."""
+        self._wait(f"condition={condition}")
+
+    def _wait(self, what: str) -> None:
         where = (f"{self.kind}/{self.name}", f"-n={self.namespace}")
         seconds = f"--timeout={PATIENCE_SECONDS:.0f}s"
         try:
-            self.installed.kubectl("wait", *where, f"--for=condition={condition}", seconds)
+            self.installed.kubectl("wait", *where, f"--for={what}", seconds)
         except RuntimeError as late:
             raise RuntimeError(f"{late}\n{json.dumps(self.read().get('status'))}") from late
 
@@ -152,14 +162,10 @@ class Experiment:
     def confirmed(self, *selector_keys: str) -> None:
         """Wait until all is injected, and Confirmed on every target of these selectors."""
         self.wait("AllInjected")
-
-        def proven() -> bool:
-            return set(self.verdicts(*selector_keys)) == {"Confirmed"}
-
-        try:
-            until(f"the proof of {self.name}", proven, PATIENCE_SECONDS)
-        except RuntimeError as late:
-            raise RuntimeError(f"{late}\n{json.dumps(self.records())}") from late
+        for index, record in enumerate(self.records()):
+            if record["selectorKey"] in (selector_keys or "."):
+                path = f"{{.status.experiment.containerRecords[{index}].proof.verdict}}"
+                self._wait(f"jsonpath={path}=Confirmed")
 
     def annotate(self, text: str) -> None:
         """Annotate it, as `key=value`, or `key-` to take it away."""
@@ -167,13 +173,13 @@ class Experiment:
 
     def delete(self) -> None:
         """Delete it and wait until it is gone, and its NodeFaults with it."""
-        uid = self.read()["metadata"]["uid"]
+        where = (f"-n={self.namespace}", "--ignore-not-found")
         seconds = f"--timeout={PATIENCE_SECONDS:.0f}s"
-        self.installed.kubectl("delete", self.kind, self.name, f"-n={self.namespace}", seconds)
+        self.installed.kubectl("delete", self.kind, self.name, *where, seconds)
 
         def no_orders() -> bool:
-            left = [one["spec"]["experiment"]["uid"] for one in self.installed.node_faults()]
-            return uid not in left
+            left = [one["spec"]["experiment"] for one in self.installed.node_faults()]
+            return (self.namespace, self.name) not in [(o["namespace"], o["name"]) for o in left]
 
         until("the end of its NodeFaults", no_orders, PATIENCE_SECONDS)
 

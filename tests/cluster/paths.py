@@ -86,15 +86,10 @@ class Path:
     def fetch(self, seconds: float = 2.0) -> float | None:
         """GET a page by HTTP; gives the seconds it took, None where no answer came in time."""
         host = f"[{self.address}]" if ":" in self.address else self.address
-        shell = f"curl -s -o /dev/null -m {seconds} -w '%{{time_total}}' http://{host}/ || true"
-        text = self.installed.run(self.namespace, self.source, "sh", "-c", shell)
-        took = float(text)
-        return took if took < seconds and self._answered(shell) else None
-
-    def _answered(self, shell: str) -> bool:
-        return "000" not in self.installed.run(
-            self.namespace, self.source, "sh", "-c", shell.replace("time_total", "http_code")
-        )
+        shown = "%{http_code} %{time_total}"
+        shell = f"curl -s -o /dev/null -m {seconds} -w '{shown}' http://{host}/ || true"
+        code, took = self.installed.run(self.namespace, self.source, "sh", "-c", shell).split()
+        return None if code == "000" else float(took)
 
     def megabits(self, seconds: int = 2) -> float:
         """Send as fast as TCP can to iperf3; gives megabits per second that arrived."""

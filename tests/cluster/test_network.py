@@ -2,11 +2,14 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster.installed import Installed, pod, selector
+from testbed.cluster.waiting import until
+from tests.cluster.installed import Experiment, Installed, pod, selector, service
 from tests.cluster.paths import Path, serves
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -24,11 +27,24 @@ class Ends(NamedTuple):
     back: Path
     """From the server to the client."""
 
-    def cut(self, **spec: Any) -> dict[str, Any]:
+    @contextmanager
+    def chaos(self, spec: dict[str, Any]) -> Iterator[Experiment]:
+        """Have an experiment on the client; afterwards everything must be as it was."""
+        with (
+            self.installed.leaves_nothing(self.namespace),
+            self.installed.experiment("NetworkChaos", self.namespace, spec) as experiment,
+        ):
+            yield experiment
+        is_well(self.there)
+
+    def to_server(self, **spec: Any) -> dict[str, Any]:
         """Describe what happens between client and server."""
-        return {
-            "target": {"mode": "all", "selector": selector(self.namespace, app="server")}
-        } | spec
+        target = {"mode": "all", "selector": selector(self.namespace, app="server")}
+        return {"target": target, **spec}
+
+    def through(self, address: str) -> Path:
+        """Say how the client gets to a Service."""
+        return replace(self.there, address=address)
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +90,6 @@ def overtaken(path: Path) -> None:
     assert sum(time > 45 for time in times) > 20
 
 
-def narrow(path: Path) -> None:
-    assert 4 < path.megabits() < 10
-
-
 def all_of_it(path: Path) -> None:
     pings = path.ping(100)
     assert pings.middle_ms > 45
@@ -95,11 +107,6 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[Path], None]]] = {
         {"action": "delay", "delay": {"latency": "50ms", "reorder": {"reorder": "50", "gap": 1}}},
         overtaken,
     ),
-    "bandwidth": (
-        {"action": "bandwidth", "bandwidth": {"rate": "8mbit", "limit": 200000, "buffer": 20000}},
-        narrow,
-    ),
-    "rate": ({"action": "netem", "rate": {"rate": "8mbit"}}, narrow),
     "netem": (
         {
             "action": "netem",
@@ -111,25 +118,43 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[Path], None]]] = {
     ),
 }
 
+LIMITS: dict[str, dict[str, Any]] = {
+    "bandwidth": {
+        "action": "bandwidth",
+        "bandwidth": {"rate": "8mbit", "limit": 200000, "buffer": 20000},
+    },
+    "rate": {"action": "netem", "rate": {"rate": "8mbit"}},
+}
+
 
 def is_well(path: Path) -> None:
     pings = path.ping(20)
     assert (pings.lost, pings.duplicates) == (0, 0)
     assert pings.middle_ms < 40
-    assert path.megabits(1) > 50
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_packets_suffer_as_asked_and_no_others(ends: Ends, shape: str) -> None:
     spec, felt = SHAPES[shape]
-    with ends.installed.leaves_nothing(ends.namespace):
-        is_well(ends.there)
-        experiment = ends.installed.experiment("NetworkChaos", ends.namespace, ends.cut(**spec))
+    with ends.chaos(ends.to_server(**spec)) as experiment:
         experiment.confirmed()
         felt(ends.there)
         is_well(ends.elsewhere)
-        experiment.delete()
-        is_well(ends.there)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_is_proven_by_traffic_that_reaches_it(ends: Ends, limit: str) -> None:
+    with ends.chaos(ends.to_server(**LIMITS[limit])) as experiment:
+        experiment.wait("AllInjected")
+        sent: list[float] = []
+
+        def proven() -> bool:
+            sent.append(ends.there.megabits())
+            return experiment.verdicts() == ["Confirmed"]
+
+        until("the proof", proven, 90)
+        assert 4 < sent[-1] < 10
+        assert ends.elsewhere.megabits(1) > 20
 
 
 # What arrives while the client is cut off, seen from it.
@@ -140,37 +165,86 @@ def test_packets_suffer_as_asked_and_no_others(ends: Ends, shape: str) -> None:
 def test_a_partition_cuts_the_direction_that_was_asked_for(
     ends: Ends, direction: str, from_client: bool, from_server: bool
 ) -> None:
-    spec = ends.cut(action="partition", direction=direction)
-    with ends.installed.leaves_nothing(ends.namespace):
-        experiment = ends.installed.experiment("NetworkChaos", ends.namespace, spec)
+    with ends.chaos(ends.to_server(action="partition", direction=direction)) as experiment:
         experiment.confirmed(".", ".Target")
         assert ends.there.datagram_arrives("server") == from_client
         assert ends.back.datagram_arrives("client") == from_server
         assert ends.there.fetch() is None
         is_well(ends.elsewhere)
-        experiment.delete()
-        is_well(ends.there)
 
 
 def test_a_delay_in_both_directions_is_felt_twice(ends: Ends) -> None:
-    spec = ends.cut(action="delay", delay={"latency": "50ms"}, direction="both")
-    with ends.installed.leaves_nothing(ends.namespace):
-        experiment = ends.installed.experiment("NetworkChaos", ends.namespace, spec)
-        experiment.confirmed()
-        assert 95 < ends.there.ping().middle_ms < 150
-        assert 95 < ends.back.ping().middle_ms < 150
-        experiment.delete()
+    spec = ends.to_server(action="delay", delay={"latency": "50ms"}, direction="both")
+    with ends.chaos(spec) as experiment:
+        experiment.confirmed(".", ".Target")
+        assert 95 < ends.there.ping().middle_ms < 200
+        assert 95 < ends.back.ping().middle_ms < 200
 
 
 @pytest.mark.parametrize("entry", ["{address}", "{address}:80", "{address}/32"])
 def test_an_address_outside_can_be_cut_off(ends: Ends, entry: str) -> None:
     far = entry.format(address=ends.there.address)
-    spec = {"action": "partition", "externalTargets": [far]}
-    with ends.installed.leaves_nothing(ends.namespace):
-        experiment = ends.installed.experiment("NetworkChaos", ends.namespace, spec)
+    with ends.chaos({"action": "partition", "externalTargets": [far]}) as experiment:
         experiment.wait("AllInjected")
         assert ends.there.fetch() is None
         assert ends.elsewhere.fetch() is not None
         assert (ends.there.ping().lost == 0) == (":80" in entry)
-        experiment.delete()
-        assert ends.there.fetch() is not None
+
+
+@pytest.fixture(scope="module")
+def services(ends: Ends) -> dict[str, Path]:
+    """The way of the client to a Service of the server, and to one of both servers."""
+    mixed = service(ends.namespace, "mixed", selector={"tier": "far"})
+    ends.installed.apply(service(ends.namespace, "server"), mixed)
+    for name in ("server", "other"):
+        ends.installed.kubectl("label", "pod", name, "tier=far", f"-n={ends.namespace}")
+    found = {}
+    for name in ("server", "mixed"):
+        address = ends.installed.read("service", name, ends.namespace)["spec"]["clusterIP"]
+        found[name] = ends.through(address)
+        serves(found[name])
+    return found
+
+
+def test_a_partition_cuts_what_is_sent_to_a_service_of_the_targets(
+    ends: Ends, services: dict[str, Path]
+) -> None:
+    with ends.chaos(ends.to_server(action="partition")) as experiment:
+        experiment.confirmed(".", ".Target")
+        assert services["server"].fetch() is None
+        # One of two connections goes to the other server.
+        until("the other server", lambda: services["mixed"].fetch() is not None, 60)
+        assert services["server"].address in told(ends)
+        assert services["mixed"].address not in told(ends)
+
+
+def test_a_delay_holds_what_is_sent_to_a_service_of_the_targets(
+    ends: Ends, services: dict[str, Path]
+) -> None:
+    with ends.chaos(ends.to_server(action="delay", delay={"latency": "100ms"})) as experiment:
+        experiment.confirmed()
+        took = services["server"].fetch(5)
+        assert took is not None
+        assert took > 0.19
+    took = services["server"].fetch()
+    assert took is not None
+    assert took < 0.19
+
+
+@pytest.mark.parametrize("port", ["", ":80"])
+def test_a_service_can_be_cut_off_by_its_name(
+    ends: Ends, services: dict[str, Path], port: str
+) -> None:
+    name = f"mixed.{ends.namespace}.svc.cluster.local"
+    with ends.chaos({"action": "partition", "externalTargets": [f"{name}{port}"]}) as experiment:
+        experiment.wait("AllInjected")
+        assert services["mixed"].fetch() is None
+        assert ends.through(name).fetch() is None
+        assert services["server"].fetch() is not None
+        is_well(ends.there)
+    serves(ends.through(name))
+
+
+def told(ends: Ends) -> str:
+    """Read what agents are told now."""
+    return "".join(str(fault["spec"]) for fault in ends.installed.node_faults())

@@ -8,12 +8,12 @@ import yaml
 
 from squall.api.cluster import LEASE, NODE, NODE_FAULT, POD, NotFound
 from squall.api.crd import definition
-from squall.app.asking import ask
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 from testbed.apiserver import running
 from testbed.controller import ControllerProcess
+from testbed.health import ask
 from testbed.installation import eventually
 from tests.kubernetes.conftest import new_namespace
 from tests.kubernetes.objects import agent_lease

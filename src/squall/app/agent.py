@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from squall.api.cluster import Cluster
 from squall.app.inspection import health_served, metrics_served
-from squall.app.places import Places, alone, boot_id, emptied
+from squall.app.places import Places, alone, boot_id, tidied
 from squall.app.policies import policy_of
 from squall.app.running import act_until, asked_to_stop, watched
 from squall.app.world import world
@@ -45,7 +45,7 @@ class NodeAgent:
         async with AsyncExitStack() as stack:
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
-            stack.callback(emptied, self._places)
+            stack.enter_context(tidied(self._places))
             # Holders and watcher outlive the container, or the unit, that this process runs in.
             stand_aside(self._places.aside)
             stack.callback(tidy_aside, self._places.aside)
@@ -72,7 +72,6 @@ class NodeAgent:
             parts = [shaping.find_out(), watcher.keep(), presence.run()]
             await act_until(stopping, agent, parts, ready)
             await presence.leave()
-            journal.leave()
 
     def _presence(self, cluster: Cluster) -> Presence:
         return Presence(

@@ -5,11 +5,12 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from squall.errors import TryAgain
+from squall.node.journal import Journal
 
 RUN = Path("/run/squall")
 """Below it, one directory for each installation; emptied by a reboot, as it should be."""
@@ -90,20 +91,26 @@ def alone(places: Places) -> Iterator[None]:
         yield
 
 
-def emptied(places: Places) -> None:
-    """Remove what an agent that ended cleanly has left in its folders, where its journal is gone.
+@contextmanager
+def tidied(places: Places) -> Iterator[None]:
+    """Remove an agent's files afterwards, unless its journal says that they are needed.
 
-    Call it while `alone`, and when nobody watches any more.
+    Hold the lock (`alone`) until then.
     """
-    if places.journal.exists():
-        return
-    for path in (places.watcher, places.watcher.with_suffix(".log"), places.lock):
-        path.unlink(missing_ok=True)
-    if places.run.is_dir():
-        for log in places.run.glob("*.log"):  # of holders, none of which is left
-            log.unlink(missing_ok=True)
-        with suppress(OSError):
-            places.run.rmdir()
+    yield
+    # Reached only after a clean end: whatever else happened, the journal must be seen through.
+    with closing(Journal(places.journal, boot_id())) as journal:
+        if not journal.empty or journal.lost:
+            return
+    journals = (f"{places.journal.name}{rest}" for rest in ("", "-wal", "-shm"))
+    files = [places.directory / name for name in journals]
+    files += [places.journal.with_suffix(".lock"), places.lock]
+    files += [places.watcher, places.watcher.with_suffix(".log")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in (places.run, places.directory):
+        with suppress(OSError):  # somebody's mount point, or there is more in it
+            folder.rmdir()
 
 
 def boot_id() -> str:

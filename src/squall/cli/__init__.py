@@ -14,7 +14,7 @@ FOR_PEOPLE = (
     *("up", "run", "execute", "apply", "get", "preview", "halt", "doctor", "recover"),
     *("install", "uninstall", "bundle", "explain_privileges"),
 )
-IN_A_CLUSTER = ("controller", "agent", "health")
+IN_A_CLUSTER = ("controller", "agent")
 """Verbs that pods of an installation run, by name of module and verb."""
 
 EXIT_CODES: dict[type[BaseException], int] = {

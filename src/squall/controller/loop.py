@@ -81,8 +81,8 @@ class Controller:
         self._sight = Sight(
             namespace,
             self._policy,
-            clock=clock,
-            in_cluster=bool(api_node),
+            services=bool(api_node),
+            clock=clock if api_node else None,
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )

@@ -26,8 +26,8 @@ class Sight:
     Args:
         namespace: of the installation.
         policy: which namespace may be hit, and whether namespaces opt in.
-        clock: judges whether an agent still runs.
-        in_cluster: has each node an agent of its own, and are there Services in front of pods?
+        services: are there Services in front of pods, as in a cluster?
+        clock: judges whether an agent still runs; None where there is one for all, as on one host.
         changed: called when who may be hit has changed.
         own_pod_changed: called when a pod in the namespace of the installation has changed.
     """
@@ -37,8 +37,8 @@ class Sight:
         namespace: str,
         policy: Policy,
         *,
-        clock: Clock,
-        in_cluster: bool,
+        services: bool,
+        clock: Clock | None = None,
         changed: Callable[[Object], None],
         own_pod_changed: Callable[[Object], None],
     ) -> None:
@@ -50,11 +50,11 @@ class Sight:
         self._own_pods = Cache(POD, read_pod, own_pod_changed, whole=False)
         self._services = Cache(SERVICE, read_addresses, changed, whole=False)
         self._endpoints = Cache(ENDPOINT_SLICE, read_endpoints, changed, whole=False)
-        self._agents = Agents(clock, changed)
-        self._agents_refused = False
-        self._in_cluster = in_cluster
-        self._inventory: tuple[tuple[Any, ...], Inventory] | None = None
+        self._with_services = services
         self._in_front: tuple[tuple[int, ...], Services] = ((), Services())
+        self._agents = Agents(clock, changed) if clock else None
+        self._agents_refused = False
+        self._inventory: tuple[tuple[Any, ...], Inventory] | None = None
         self._nodes_refused = False
 
     def caches(self) -> list[Cache[Any]]:
@@ -62,13 +62,15 @@ class Sight:
         caches: list[Cache[Any]] = [self._pods, self._nodes]
         if self._policy.opt_in_namespaces:
             caches.append(self._namespaces)
-        if self._in_cluster:
-            caches += [self._services, self._endpoints, self._agents.cache]
+        if self._with_services:
+            caches += [self._services, self._endpoints]
+        if self._agents:
+            caches.append(self._agents.cache)
         return [*caches, self._own_pods] if self._apart else caches
 
     def namespace_of(self, cache: Cache[Any]) -> str | None:
         """Say where to watch for what a cache holds; None means everywhere."""
-        if cache in (self._own_pods, self._agents.cache):
+        if cache is self._own_pods or (self._agents and cache is self._agents.cache):
             return self._namespace
         targets = (self._pods, self._services, self._endpoints)
         return self._policy.target_namespace or None if cache in targets else None
@@ -77,15 +79,15 @@ class Sight:
         """Go on without what the API refuses, where that is possible."""
         if refused.code != FORBIDDEN:
             return False
-        if cache is self._agents.cache:
-            if not cache.synced.is_set():
-                logger(__name__).info("nodes without agents are not known: %s", refused)
-            self._agents_refused = True
-            cache.synced.set()
-            return True
         if cache in (self._services, self._endpoints):
             if not cache.synced.is_set():
                 logger(__name__).warning("no Service is known as a target: %s", refused)
+            cache.synced.set()
+            return True
+        if self._agents and cache is self._agents.cache:
+            if not cache.synced.is_set():
+                logger(__name__).info("nodes without agents are not known: %s", refused)
+            self._agents_refused = True
             cache.synced.set()
             return True
         if cache is not self._nodes:
@@ -121,10 +123,6 @@ class Sight:
             self._inventory = (version, found)
         return self._inventory[1]
 
-    def _agents_now(self) -> Mapping[str, Abilities] | None:
-        known = self._agents.known()
-        return None if not self._in_cluster or (self._agents_refused and not known) else known
-
     def _services_now(self) -> Services:
         """Give the Services; made anew only when one of them has changed, which pods do oftener."""
         version = (self._services.changes, self._endpoints.changes)
@@ -132,6 +130,10 @@ class Sight:
             endpoints = list(self._endpoints.values.values())
             self._in_front = (version, Services(dict(self._services.values), endpoints))
         return self._in_front[1]
+
+    def _agents_now(self) -> Mapping[str, Abilities] | None:
+        known = self._agents.known() if self._agents else None
+        return None if self._agents_refused and not known else known
 
     @property
     def _apart(self) -> bool:

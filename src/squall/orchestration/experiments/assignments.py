@@ -246,4 +246,4 @@ def _container(record: Record, pod: Pod) -> Container | None:
     name = record.id.split("/")[2:]
     if not name:
         return pod.first_running
-    return next((c for c in pod.containers if c.name == name[0] and c.running), None)
+    return next((c for c in pod.named(name) if c.running), None)

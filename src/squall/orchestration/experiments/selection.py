@@ -109,7 +109,10 @@ def pool_of(scope: Scope, key: str, inventory: Inventory) -> Pool:
     skipped = [Skipped(key, name, "does not exist") for name in missing(selector, inventory)]
     total, ready = 0, []
     for pod in matching(selector, inventory, scope.namespace):
-        if reason := why_not(pod, inventory) or refused(scope, pod, inventory):
+        begins = scope.per_container and any(
+            container.running for container in pod.named(_container_names(scope, key))
+        )
+        if reason := why_not(pod, inventory, begins=begins) or refused(scope, pod, inventory):
             skipped.append(Skipped(key, pod.id, reason))
             continue
         total += 1

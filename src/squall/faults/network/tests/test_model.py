@@ -144,7 +144,7 @@ def test_bandwidth_is_a_bucket_and_nothing_else():
         (
             {"action": "delay", "delay": {"latency": "10"}},
             "spec.delay.latency",
-            'Invalid value: "10": should match',
+            'Invalid value: "10": spec.delay.latency in body should match',
         ),
         (
             {"action": "loss", "loss": {"loss": "110"}},
@@ -155,6 +155,11 @@ def test_bandwidth_is_a_bucket_and_nothing_else():
             {"action": "bandwidth", "bandwidth": {"rate": "fast", "limit": 1, "buffer": 1}},
             "spec.bandwidth.rate",
             'Invalid value: "fast": is not a rate',
+        ),
+        (
+            {"action": "bandwidth", "bandwidth": {"rate": "1mbps", "limit": 2**31, "buffer": 1}},
+            "spec.bandwidth.limit",
+            "Invalid value: 2147483648: Input should be less than or equal to 2147483647",
         ),
         (
             {"action": "delay", "delay": DELAY, "direction": "both"},

@@ -142,3 +142,23 @@ def test_every_sort_of_container_can_be_named():
         scope = Scope({".": selector}, "default", "s", per_container=True)
         selection = select(scope, Inventory([found], NODES))
         assert ids(selection) == [f"default/p/{name}" for name in expected]
+
+
+@pytest.mark.parametrize(
+    ("phase", "running", "expected"),
+    [
+        ("Pending", True, ["default/web/first"]),
+        ("Pending", False, []),
+        ("Succeeded", True, []),
+    ],
+)
+def test_an_init_container_that_runs_can_be_named_though_its_pod_is_pending(
+    phase, running, expected
+):
+    first = Container("first", "x://1", running=running)
+    starting = pod("web", phase=phase, containers=(Container("main"),), others=(first,))
+    wanted = {"selector": {}, "mode": "all", "containerNames": ["first"]}
+    scope = Scope(
+        {".": ContainerSelector.model_validate(wanted)}, "default", "s", per_container=True
+    )
+    assert ids(select(scope, Inventory([starting], NODES))) == expected
