@@ -48,6 +48,11 @@ class Cluster:
         return self._layout.url
 
     @property
+    def net(self) -> Path:
+        """Holds the network of its control plane: pods and Services are reached from there."""
+        return self._layout.net
+
+    @property
     def kubeconfig(self) -> Path:
         """Of an administrator (`system:masters`)."""
         return self._layout.kubeconfig()

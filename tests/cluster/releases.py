@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 from testbed.cluster import Cluster
@@ -74,6 +76,12 @@ def pods(cluster: Cluster, namespace: str, *names: str) -> None:
     named = [f"pod/{name}" for name in names]
     where = f"--namespace={namespace}"
     cluster.kubectl("wait", *named, where, "--for=condition=Ready", "--timeout=90s")
+
+
+def make_agents_folders(cluster: Cluster) -> None:
+    """Make what stays of agents: containers cannot remove what is mounted into them."""
+    for node, folder in product(cluster.nodes, ("/run/squall", "/var/lib/squall")):
+        cluster.on_host(node, Path(folder, node)).mkdir(exist_ok=True)
 
 
 def delay(namespace: str, name: str = "slow", **spec: object) -> dict[str, Any]:

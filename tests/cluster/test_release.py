@@ -3,8 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from itertools import product
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +18,7 @@ from tests.cluster.releases import (
     delay,
     everything,
     install,
+    make_agents_folders,
     pods,
     released,
     uninstall,
@@ -50,9 +49,7 @@ def test_uninstalling_takes_live_faults_back_and_leaves_nothing(
 ) -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
     pods(loaded, namespace, *TWO)
-    for node, folder in product(loaded.nodes, ("/run/squall", "/var/lib/squall")):
-        # Empty ones stay: containers cannot remove what is mounted into them.
-        loaded.on_host(node, Path(folder, node)).mkdir(exist_ok=True)
+    make_agents_folders(loaded)
     untouched, objects = loaded.state(namespace), everything(loaded)
     asked = loaded.requests()
     with released(loaded):

@@ -82,7 +82,8 @@ class Agent:
         policy: Policy = FREE,
     ) -> None:
         self._cluster, self._clock, self._journal = cluster, clock, journal
-        self._node_name, self._namespace = node_name, namespace
+        self._node_name, pods = node_name, policy.target_namespace or None
+        self._where = {NODE_FAULT: namespace, LEASE: namespace, POD: pods}
         self._rooms = Rooms(kinds, world)
         self._targets: Finder = Targets(processes) if processes else ApiTargets()
         self._limits = Limits(policy)
@@ -189,8 +190,8 @@ class Agent:
         return first
 
     async def _watch(self, resource: Resource, fields: str = "") -> AsyncGenerator[Event]:
-        namespace = self._namespace if resource in {NODE_FAULT, LEASE} else None
-        async with aclosing(self._cluster.watch(resource, namespace, fields=fields)) as events:
+        where = self._where.get(resource)
+        async with aclosing(self._cluster.watch(resource, where, fields=fields)) as events:
             async for event in events:
                 yield event
 

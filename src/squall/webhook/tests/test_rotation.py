@@ -12,6 +12,7 @@ from squall.webhook.rotation import (
     OVERLAP,
     SERVED,
     SERVED_KEY,
+    SPARE,
     TRUSTED,
     Step,
     carry_out,
@@ -29,6 +30,8 @@ def made(at=NOW, hosts=HOSTS):
 
 GOOD, OTHER = made(), made()
 PREPARED = carry_out(Step.PREPARE, GOOD, HOSTS, DUE)
+LATE = carry_out(Step.PREPARE, GOOD, HOSTS, NOW + LASTS - 3 * SPARE)
+TWO_TRUSTED = {TRUSTED: GOOD[TRUSTED] + OTHER[TRUSTED], NEXT: b"", NEXT_KEY: b""}
 PROMOTED = carry_out(Step.PROMOTE, PREPARED, HOSTS, DUE + OVERLAP)
 
 
@@ -63,11 +66,14 @@ def foreign():
         (made(hosts=("another.squall.svc",)), NOW, Step.START),
         (PREPARED, DUE, Step.NOTHING),
         (PREPARED, DUE + OVERLAP, Step.PROMOTE),
-        (PREPARED | {NEXT: b"broken"}, DUE, Step.FORGET),
+        (PREPARED | {NEXT: b"broken"}, DUE, Step.PREPARE),
         (PREPARED | {SERVED: b"broken"}, DUE, Step.PROMOTE),
         (PREPARED | {SERVED: b"broken", NEXT_KEY: b""}, DUE, Step.START),
         (PROMOTED, DUE + OVERLAP, Step.NOTHING),
         (PROMOTED, DUE + 2 * OVERLAP, Step.FORGET),
+        (LATE, NOW + LASTS - 2 * SPARE, Step.NOTHING),
+        (LATE, NOW + LASTS - SPARE, Step.PROMOTE),
+        (LATE | TWO_TRUSTED, NOW + LASTS - 2 * SPARE, Step.PREPARE),
         (foreign(), NOW, Step.NOTHING),
         (foreign(), DUE, Step.NOTHING),
         (foreign(), NOW + LASTS, Step.START),
