@@ -175,6 +175,7 @@ async def test_a_clean_end_with_nothing_held_leaves_empty_folders(site):
 
     await eventually(forgotten, "nothing is ordered")
     assert site.agent.stop() == 0
-    assert list(site.agent.directory.iterdir()) == []
+    assert not places.journal.exists()
+    assert not places.watcher.exists()
     assert not places.run.exists()
     site.agent.start()
