@@ -106,7 +106,7 @@ def _sweep() -> None:
             pid = left.name.removeprefix(_PREFIX).partition("-")[0]
             with suppress(OSError):
                 old = time.time() - left.stat().st_mtime > _LONG_OVER_SECONDS
-                if old and not (PROC / pid).exists():
+                if old and pid.isdigit() and not (PROC / pid).exists():
                     SandboxCgroups(left.name).remove_all()
 
 
