@@ -90,7 +90,7 @@ def test_a_node_that_does_not_answer_is_named(loaded: Cluster, namespace: str) -
     squall(loaded, "install", f"--pause-image={PAUSE}", "--lease-seconds=20")
     leave_behind(loaded)
     upgraded = squall(loaded, "install", f"--pause-image={PAUSE}", "--lease-seconds=20")
-    assert "configmap/squall-former deleted" in upgraded
+    assert "configmap/squall-former deleted: a former version had it" in upgraded
     create(loaded, delay(namespace))
     confirmed(loaded, namespace, 2)
     loaded.cut("node2")

@@ -22,7 +22,6 @@ from tests.cluster.releases import (
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 SHOPS = ("shop-a", "shop-b")
-BUSY_SECONDS = 5
 
 
 def home(shop: str) -> str:
@@ -52,10 +51,9 @@ def test_each_hits_its_own_namespace_and_asks_for_nothing_else(two: Cluster) -> 
         create(two, delay(shop))
     for shop in SHOPS:
         confirmed(two, shop, 1)
-        [order] = json.loads(two.kubectl("get", "nodefaults", f"-n={home(shop)}", "-ojson"))[
-            "items"
-        ]
-        assert {one["id"].split("/")[0] for one in order["spec"]["targets"]} == {shop}
+        listed = json.loads(two.kubectl("get", "nodefaults", f"-n={home(shop)}", "-ojson"))
+        targets = [one["id"] for order in listed["items"] for one in order["spec"]["targets"]]
+        assert {name.split("/")[0] for name in targets} == {shop}
     two.kubectl("delete", "networkchaos", "slow", f"-n={SHOPS[0]}", "--timeout=60s")
     confirmed(two, SHOPS[1], 1)
     refused = [request for request in two.requests(403) if "squall-shop" in request.user]
@@ -91,6 +89,7 @@ def test_one_goes_and_the_other_stays(loaded: Cluster, two: Cluster) -> None:
     wait_until(
         lambda: left(before, everything(two)) == set(), lambda: left(before, everything(two))
     )
+    two.kubectl("delete", "networkchaos", "stays", f"-n={SHOPS[0]}", "--timeout=60s")
     for name in (three, namespace):
         loaded.kubectl("delete", "namespace", name, "--wait=false")
 

@@ -9,6 +9,7 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.cluster.namespaces import run
 from testbed.cluster.requests import Request
+from testbed.cluster.waiting import until
 from testbed.images.build import SQUALL
 from testbed.traces import difference
 from tests.cluster.charts import CHART, NAMESPACE, helm
@@ -28,6 +29,7 @@ from tests.cluster.releases import (
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
+CHANGED = ("policy.mostPercent=50", "policy.protectedNamespaces={kube-system}")
 TWO = ("web-1", "web-2")
 """One on each node."""
 
@@ -72,11 +74,17 @@ def test_faults_stay_through_an_upgrade_and_a_rollback(
         create(loaded, delay(namespace))
         confirmed(loaded, namespace, 2)
         trusted = bundles(loaded)
-        install(loaded, f"image.tag={other_tag}", "policy.mostPercent=50", verb="upgrade")
+        install(loaded, f"image.tag={other_tag}", *CHANGED, verb="upgrade")
         assert images(loaded) == {f"squall:{other_tag}"}
         assert bundles(loaded) == trusted
         with pytest.raises(RuntimeError, match="this installation allows 50 %"):
             create(loaded, delay(namespace, "too-much"))
+        taken_off = {"mode": "fixed", "value": "1", "selector": {"namespaces": [NAMESPACE]}}
+        until(
+            "the end of old replicas", lambda: create(loaded, delay(namespace, "own", **taken_off))
+        )
+        confirmed(loaded, namespace, 1, "own")
+        loaded.kubectl("delete", "networkchaos", "own", f"-n={namespace}", "--timeout=60s")
         wait_until(
             lambda: verdicts(loaded, namespace) == ["Confirmed"] * 2,
             lambda: verdicts(loaded, namespace),

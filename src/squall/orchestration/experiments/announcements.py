@@ -54,7 +54,7 @@ def failed_on(record_id: str, activity: str, why: str) -> Announcement:
 
 
 def passed_over(record_id: str, why: str) -> Announcement:
-    """Say that a pod matches and is not hit, because nobody on its node could."""
+    """Say that a pod matches and is not hit: nobody on its node could, or nobody may."""
     fields = {"id": record_id, "err": why}
     return Announcement(
         "PassedOver", f"{record_id} {why}", "selection", "Warning", fields,

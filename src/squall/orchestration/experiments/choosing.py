@@ -104,4 +104,4 @@ def _first(scope: Scope, facts: Facts) -> Chosen:
     if selection.empty:
         return Chosen(None, problem=selection.empty)
     records = tuple(fresh(choice.selector_key, choice.id) for choice in selection.chosen)
-    return Chosen(records, passed_over=tuple(s for s in selection.skipped if s.by_node))
+    return Chosen(records, passed_over=tuple(s for s in selection.skipped if s.told))

@@ -49,8 +49,9 @@ class Skipped:
     selector_key: str
     id: str
     reason: str
-    by_node: bool = False
-    """Is it for lack of an agent, or of what its node can do?"""
+    told: bool = False
+    """Does an event say so? It does where the cluster's owner could change it: no agent, a node
+    that lacks something, the policy of the installation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,17 @@ def pool_of(scope: Scope, key: str, inventory: Inventory) -> Pool:
         begins = scope.per_container and any(
             container.running for container in pod.named(_container_names(scope, key))
         )
-        if reason := why_not(pod, inventory, begins=begins) or refused(scope, pod, inventory):
+        if reason := why_not(pod, inventory, begins=begins):
             skipped.append(Skipped(key, pod.id, reason))
+            continue
+        if reason := refused(scope, pod, inventory):
+            skipped.append(Skipped(key, pod.id, reason, told=True))
             continue
         total += 1
         if not choices_in(scope, key, pod):
             skipped.append(Skipped(key, pod.id, _no_container(scope, key)))
         elif reason := _no_agent(scope, key, pod, inventory):
-            skipped.append(Skipped(key, pod.id, reason, by_node=True))
+            skipped.append(Skipped(key, pod.id, reason, told=True))
         else:
             ready.append(pod)
     return Pool(total, tuple(ready), tuple(skipped))

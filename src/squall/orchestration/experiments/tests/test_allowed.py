@@ -50,6 +50,7 @@ def test_what_the_installation_refuses_is_passed_over_with_the_reason(policy, re
     assert ids(selection) == ["default/web"]
     assert [s.id for s in selection.skipped] == ["kube-system/dns"]
     assert reason in selection.skipped[0].reason
+    assert selection.skipped[0].told
 
 
 def test_a_namespace_that_nobody_knows_has_not_opted_in():
