@@ -4,7 +4,8 @@
 //! it and we say is appended to FILE with the extension `log`: the agent's output is the agent's alone.
 //!
 //! With `--heartbeat`, an agent that writes nothing to our standard input for so long counts as dead:
-//! it is stopped, or hangs. It is killed first, so that it cannot come back in the middle.
+//! it is stopped, or hangs. It is killed first, so that it cannot come back in the middle. One that
+//! has not written anything yet is still starting, for which a busy machine may take longer.
 //!
 //! Taking its place means starting a watcher on the same lock file: its content names the watcher
 //! in charge, and whoever finds another name there, or no file, leaves without a word. The lock itself is held
@@ -28,6 +29,8 @@ use std::time::Duration;
 
 /// How often a watcher whose agent has died looks whether another one has taken its place.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long an agent that starts may take until its heart first beats.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 struct Orders {
     pid: i32,
@@ -121,10 +124,7 @@ fn seconds_of(text: &str) -> Option<Duration> {
 /// Wait until the agent has ended; kill it when its heart has not beaten for too long. Was it killed?
 fn await_end(agent: &OwnedFd, heartbeat: Option<Duration>) -> Outcome<bool> {
     let input = std::io::stdin();
-    let patience = match heartbeat {
-        Some(most) => PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX),
-        None => PollTimeout::NONE,
-    };
+    let mut patience = heartbeat.map(|most| most.max(STARTS_WITHIN));
     let mut listens = heartbeat.is_some();
     let mut hung = false;
     loop {
@@ -143,13 +143,15 @@ fn await_end(agent: &OwnedFd, heartbeat: Option<Duration>) -> Outcome<bool> {
             } else {
                 &mut polled[..1]
             },
-            patience,
+            patience.map_or(PollTimeout::NONE, |most| {
+                PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX)
+            }),
         ) {
             Err(nix::Error::EINTR) => continue,
             Ok(0) if listens => {
                 println!(
                     "the agent has not moved for {} s; it is killed",
-                    patience_of(heartbeat)
+                    patience.unwrap_or_default().as_secs_f64()
                 );
                 kill(agent)?;
                 (listens, hung) = (false, true);
@@ -157,15 +159,12 @@ fn await_end(agent: &OwnedFd, heartbeat: Option<Duration>) -> Outcome<bool> {
             _ if polled[0].any().unwrap_or(true) => return Ok(hung),
             _ => {
                 // At the end of it the agent is ending, or has closed it: only its end counts then.
+                patience = heartbeat;
                 let mut beat = [0; 64];
                 listens = nix::unistd::read(input.as_fd(), &mut beat).unwrap_or(0) > 0;
             }
         }
     }
-}
-
-fn patience_of(heartbeat: Option<Duration>) -> f64 {
-    heartbeat.unwrap_or_default().as_secs_f64()
 }
 
 fn locked(path: &Path) -> Outcome<Flock<File>> {

@@ -1,6 +1,7 @@
 """A whole Kubernetes on one machine: what tests hold in their hands."""
 
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,7 +147,19 @@ class Cluster:
 
         `testbed.traces.difference` compares two readings.
         """
-        return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
+        readings: dict[str, str] = {}
+
+        def whole() -> bool:
+            running = [c for c in self._containers() if c.namespace in namespaces]
+            try:
+                readings.update(read(self._layout, running))
+            except (subprocess.CalledProcessError, OSError) as gone:
+                # Somebody's pod went, and its cable, while they were read.
+                raise RuntimeError(str(gone)) from gone
+            return True
+
+        until("a whole reading", whole)
+        return readings
 
     def requests(self, code: int | None = None) -> Counter[Request]:
         """Count who asked the API server for what until now, without Kubernetes' own parts.

@@ -183,14 +183,6 @@ class Experiment:
 
         until("the end of its NodeFaults", no_orders, PATIENCE_SECONDS)
 
-    def events(self) -> list[str]:
-        """List reasons and messages of its events, oldest first."""
-        about = f"--field-selector=involvedObject.name={self.name}"
-        found = json.loads(
-            self.installed.kubectl("get", "events", about, f"-n={self.namespace}", "--output=json")
-        )
-        return [f"{event['reason']}: {event['message']}" for event in found["items"]]
-
 
 def selector(namespace: str, **labels: str) -> dict[str, Any]:
     """Select pods of a namespace by labels."""

@@ -169,4 +169,4 @@ def test_a_pod_on_its_nodes_network_is_passed_over_with_a_reason(
         [selected] = [
             c for c in experiment.read()["status"]["conditions"] if c["type"] == "Selected"
         ]
-        assert "allowHostNetwork" in selected["reason"]
+        assert "shares the network of its node" in selected["reason"]

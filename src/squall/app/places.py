@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -82,6 +83,11 @@ def alone(places: Places) -> Iterator[None]:
         except OSError as held:
             used = f"{places.directory} is used by another squall up or squall agent"
             raise TryAgain(f"{used}; stop that one, or give this one its own --data-dir") from held
+        # Whoever ends removes it: ours may be a file that nobody else will ever find.
+        if not places.lock.exists() or not os.path.samestat(
+            os.fstat(file.fileno()), places.lock.stat()
+        ):
+            raise TryAgain(f"{places.directory} was being left by another squall agent; try again")
         yield
 
 

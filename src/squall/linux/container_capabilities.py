@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
 from squall.errors import SquallError
@@ -14,13 +15,16 @@ from squall.injection.world.target import Target
 from squall.linux import cgroups
 from squall.linux.clock import SystemClock
 from squall.linux.containers import LinuxContainers
-from squall.linux.processes import started
-from squall.linux.sandbox_cgroups import SandboxCgroups
+from squall.linux.processes import PROC, started
+from squall.linux.sandbox_cgroups import SandboxCgroups, hierarchies
 from squall.linux.stressors import LinuxStressors
 from squall.node.doctor import Ability, Capability
 
 NOBODY = 65534
 """User and group that stress-ng runs as."""
+_PREFIX = "squall-trial-"
+_LONG_OVER_SECONDS = 60.0
+"""No trial lasts so long, whoever makes it and wherever its process is counted."""
 TRIAL_SECONDS = 10.0
 """For one trial; each takes tens of milliseconds."""
 
@@ -95,10 +99,22 @@ async def _helpless() -> str:
     return ""
 
 
+def _sweep() -> None:
+    """Remove what trials have left whose process was killed in the middle."""
+    for root in hierarchies((PROC / "self/mountinfo").read_text()):
+        for left in root.glob(f"{_PREFIX}*"):
+            pid = left.name.removeprefix(_PREFIX).partition("-")[0]
+            with suppress(OSError):
+                old = time.time() - left.stat().st_mtime > _LONG_OVER_SECONDS
+                if old and pid.isdigit() and not (PROC / pid).exists():
+                    SandboxCgroups(left.name).remove_all()
+
+
 @asynccontextmanager
 async def _container() -> AsyncIterator[Target]:
     """Give a process that sleeps in cgroups of its own; both end with the trial."""
-    made = SandboxCgroups(f"squall-trial-{os.getpid()}-{secrets.token_hex(4)}")
+    await asyncio.to_thread(_sweep)
+    made = SandboxCgroups(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
     id_ = secrets.token_hex(32)
     sleeper = await asyncio.create_subprocess_exec("sleep", f"{TRIAL_SECONDS * 2:g}")
     try:

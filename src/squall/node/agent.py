@@ -26,10 +26,11 @@ from squall.injection.world import World
 from squall.node.api_targets import ApiTargets
 from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
-from squall.node.journal import Journal, LaneKey
+from squall.node.journal import Journal
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Halts, Silence, Situation, Standing
 from squall.node.limits import FREE, Limits
+from squall.node.notes import LaneKey
 from squall.node.placing import place, place_refused
 from squall.node.recalling import recalled
 from squall.node.reports import Reports

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 from squall.faults import kinds
 from squall.linux.container_capabilities import CONTAINER_TRIALS
+from squall.linux.sandbox_cgroups import SandboxCgroups
 from squall.node.doctor import Ability
 
 pytestmark = [pytest.mark.host, pytest.mark.kernel]
@@ -72,6 +74,17 @@ async def test_what_this_host_can_do_is_found_out_without_a_trace(name):
     assert capability.ability is Ability.OK, capability.why
     assert "cgroup v" in capability.path
     assert left_by(os.getpid()) == set()
+
+
+def test_a_trial_that_was_killed_in_the_middle_is_cleared_away_by_the_next():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = SandboxCgroups(f"squall-trial-{gone.pid}-test")
+    made = left.create("one")
+    for path in {path.parent for path in made}:
+        os.utime(path, (0, 0))
+    asyncio.run(CONTAINER_TRIALS["pod:freeze"]())
+    assert left_by(gone.pid) == set()
 
 
 async def test_a_missing_stress_ng_is_named_with_the_way_out(monkeypatch):

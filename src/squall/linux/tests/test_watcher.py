@@ -177,6 +177,21 @@ async def test_an_agent_whose_heart_has_stopped_is_killed_before_the_recovery(ag
     os.close(heart)
 
 
+async def test_an_agent_that_still_starts_has_time_until_its_heart_beats(agents):
+    agent = await agents.agent()
+    heard, heart = os.pipe()
+    more = ("--heartbeat", "0.2")
+    watcher = await agents.watcher(agent, "echo", "healed", lease=NEVER, more=more, heard=heard)
+    os.close(heard)
+    ended = [asyncio.ensure_future(one.wait()) for one in (agent, watcher)]
+    await asyncio.wait(ended, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+    assert agent.returncode is None
+    os.write(heart, b".")
+    async with asyncio.timeout(10):
+        assert await agent.wait() == -signal.SIGKILL
+    os.close(heart)
+
+
 async def test_an_agent_that_closes_its_heart_is_left_alone(agents):
     agent = await agents.agent()
     more = ("--heartbeat", "0.2")
