@@ -129,18 +129,8 @@ def running(
         process = ends.enter_context(_process(folder, "kube-apiserver", command))
         _wait("kube-apiserver", f"{server.url}/readyz", process, folder, token)
         if definitions:
-            _install(server, definitions)
+            install(server, definitions)
         yield server
-
-
-def _install(server: ApiServer, definitions: Sequence[Mapping[str, Any]]) -> None:
-    listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
-    server.run("create", "-f", "-", stdin=json.dumps(listed))
-    deadline = time.monotonic() + START_SECONDS
-    while not all(map(_is_served, json.loads(server.run("get", "crd", "-o=json"))["items"])):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not all definitions are served after {START_SECONDS:.0f} s")
-        time.sleep(0.1)
 
 
 def _is_served(definition: Mapping[str, Any]) -> bool:
@@ -223,6 +213,21 @@ def _wait(
     state = "ended" if process.poll() is not None else f"is not ready after {START_SECONDS:.0f} s"
     log = (folder / f"{name}.log").read_text(errors="replace").splitlines()[-30:]
     raise RuntimeError("\n".join([f"{name} {state}; the end of its log:", *log]))
+
+
+def install(server: ApiServer, definitions: Sequence[Mapping[str, Any]]) -> None:
+    """Install CustomResourceDefinitions and wait until their kinds are served.
+
+    Raises:
+        RuntimeError: the server refused one, or does not serve it in time.
+    """
+    listed = {"apiVersion": "v1", "kind": "List", "items": list(definitions)}
+    server.run("create", "-f", "-", stdin=json.dumps(listed))
+    deadline = time.monotonic() + START_SECONDS
+    while not all(map(_is_served, json.loads(server.run("get", "crd", "-o=json"))["items"])):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not all definitions are served after {START_SECONDS:.0f} s")
+        time.sleep(0.1)
 
 
 def write_kubeconfig(server: ApiServer, token: str = "", path: Path | None = None) -> None:

@@ -44,7 +44,7 @@ class ControllerProcess:
 
     @property
     def socket(self) -> Path:
-        """What `squall health` asks."""
+        """What `squall-node health` asks."""
         return self.folder / f"{self.identity}.sock"
 
     @property

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from squall.injection.world.fake_stressors import FakeStressors
 from squall.kubernetes.client import HttpCluster
 from squall.linux.clock import SystemClock
 from squall.node.agent import Agent
+from squall.node.doctor import Ability, Capability
 from squall.node.journal import Journal
+from squall.node.presence import Presence
 from testbed.apiserver import ApiServer
 
 CONTROLLER, AGENTS = "controller", "agents"
@@ -47,6 +49,13 @@ class _Anything:
 
     async def resolve(self, container_ids: Collection[str]) -> Mapping[str, tuple[int, int]]:
         return dict.fromkeys(container_ids, (1, 1))
+
+
+class _Everything:
+    """A node that can do whatever is asked."""
+
+    async def examine(self, names: Iterable[str]) -> Mapping[str, Capability]:
+        return {name: Capability(name, Ability.OK) for name in names}
 
 
 def node_name(number: int) -> str:
@@ -196,6 +205,15 @@ async def _act(kubeconfig: Path, folder: Path, numbers: range) -> None:
                 namespace=INSTALLED_IN,
             )
             group.create_task(agent.run())
+            presence = Presence(
+                HttpCluster.from_kubeconfig(kubeconfig),
+                clock,
+                namespace=INSTALLED_IN,
+                node_name=node_name(number),
+                capabilities=_Everything(),
+                needs=(need for kind in kinds().values() for need in kind.needs),
+            )
+            group.create_task(presence.run())
 
 
 def main() -> None:

@@ -71,11 +71,9 @@ class Namespace:
         """Read rules, queues, filters, devices and addresses."""
         devices = self.run("ip", "-o", "link", "show")
         names = sorted(re.findall(r"^\d+: ([^:@\s]+)", devices, re.MULTILINE))
-        filters = "".join(
-            self.run("tc", "filter", "show", "dev", name, side)
-            for name in names
-            for side in ("root", "ingress", "egress")
-        )
+        sides = [(name, side) for name in names for side in ("root", "ingress", "egress")]
+        asked = "\n".join(f"filter show dev {name} {side}" for name, side in sides)
+        filters = self.run("tc", "-batch", "-", given=asked)
         read = {
             "nft": self.run("nft", "-s", "list", "ruleset"),
             "tc qdisc": self.run("tc", "qdisc", "show"),

@@ -4,6 +4,7 @@ mod aside;
 mod detach;
 mod exec;
 mod failure;
+mod health;
 mod netns;
 mod packets;
 mod process;
@@ -27,13 +28,14 @@ fn main() {
     }
     let outcome = match verb {
         "exec" => exec::run(rest),
+        "health" => health::run(rest),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node exec|health|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

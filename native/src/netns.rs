@@ -5,10 +5,11 @@
 //! makes the veth pair, its far end named and addressed, in about a millisecond.
 
 use crate::failure::{Failure, Outcome, While};
+use crate::system::enter_network;
 use nix::libc::{self, c_int};
 use nix::mount::{mount, MsFlags};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{setns, unshare, CloneFlags};
+use nix::sched::{unshare, CloneFlags};
 use nix::sys::socket::{
     bind, recv, send, socket, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol,
     SockType,
@@ -44,9 +45,9 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     unshare(CloneFlags::CLONE_NEWNET).on("unshare net")?;
     let inside = Netlink::open()?;
     let namespace = File::open("/proc/self/ns/net").on("ns/net")?;
-    setns(&host, CloneFlags::CLONE_NEWNET).on("setns")?;
+    enter_network(&host).on("setns")?;
     outside.add_veth(&wanted, &namespace)?;
-    setns(&namespace, CloneFlags::CLONE_NEWNET).on("setns")?;
+    enter_network(&namespace).on("setns")?;
     inside.configure(&wanted)?;
     // Last: a namespace that is to be seen is complete, one that is not vanishes with us.
     File::create(path).on(path)?;

@@ -1,8 +1,10 @@
 //! Thin, safe wrappers around the system calls that every module needs.
 
+use nix::sched::{setns, CloneFlags};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 /// The arguments make no sense.
@@ -34,11 +36,14 @@ pub fn own(returned: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(returned) })
 }
 
-/// Moves this thread, and those it starts, into a network namespace.
-pub fn enter_netns(path: &str) -> io::Result<()> {
-    let namespace = File::open(path)?;
-    // SAFETY: plain call on an open descriptor.
-    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+/// Moves this thread, and those it starts, into an open network namespace.
+pub fn enter_network(namespace: &File) -> io::Result<()> {
+    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+}
+
+/// The same for one that a file stands for.
+pub fn enter_network_at(path: impl AsRef<Path>) -> io::Result<()> {
+    enter_network(&File::open(path)?)
 }
 
 /// Reads a clock, in nanoseconds.

@@ -8,7 +8,7 @@
 //! has not written anything yet is still starting, for which a busy machine may take longer.
 //!
 //! Taking its place means starting a watcher on the same lock file: its content names the watcher
-//! in charge, and whoever finds another name there leaves without a word. The lock itself is held
+//! in charge, and whoever finds another name there, or no file, leaves without a word. The lock itself is held
 //! while the name is written and while the command runs, so a new agent that waits for its
 //! watcher's first line never works against a recovery that is under way.
 
@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{signal, SigHandler, Signal};
 use nix::sys::wait::waitpid;
-use nix::time::{clock_nanosleep, ClockId, ClockNanosleepFlags};
+use nix::time::{clock_gettime, clock_nanosleep, ClockId, ClockNanosleepFlags};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdout, fork, setsid, ForkResult};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -27,6 +27,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// How often a watcher whose agent has died looks whether another one has taken its place.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long an agent that starts may take until its heart first beats.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -66,8 +68,9 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     if let Some(agent) = agent {
         hung = await_end(&agent, orders.heartbeat)?;
     }
-    if !hung {
-        wait(orders.lease); // somebody who hung was silent for that long already
+    // Somebody who hung was silent for that long already.
+    if !hung && !wait_unless(orders.lease, || replaced(&orders.lock, &me)) {
+        return Ok(0);
     }
 
     let mut lock = locked(&orders.lock)?;
@@ -177,14 +180,35 @@ fn locked(path: &Path) -> Outcome<Flock<File>> {
         .on(&path.to_string_lossy())
 }
 
-/// Sleep on the clock that goes on while the machine is suspended, as the leases do.
-fn wait(time: Duration) {
-    let mut left = time.into();
-    while let Err(nix::Error::EINTR) =
-        clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::empty(), &left).map(|rest| {
-            left = rest;
-        })
-    {}
+/// Does the lock file name another watcher, or is it gone, as after the clean end of a later agent?
+///
+/// Looked at without the lock: whoever writes it has made it empty before, and is no reason to go yet.
+fn replaced(lock: &Path, me: &str) -> bool {
+    match std::fs::read_to_string(lock) {
+        Ok(charged) => !charged.is_empty() && charged != me,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Sleep on the clock that goes on while the machine is suspended, as the leases do; false when
+/// there is no reason to wait any more.
+fn wait_unless(time: Duration, over: impl Fn() -> bool) -> bool {
+    let ends = now() + time;
+    loop {
+        if over() {
+            return false;
+        }
+        let left = ends.saturating_sub(now());
+        if left.is_zero() {
+            return true;
+        }
+        let part = left.min(LOOK).into();
+        let _ = clock_nanosleep(ClockId::CLOCK_BOOTTIME, ClockNanosleepFlags::empty(), &part);
+    }
+}
+
+fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 fn speak_into(log: &Path) -> Outcome<()> {

@@ -1,8 +1,10 @@
 """A whole Kubernetes on one machine: what tests hold in their hands."""
 
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -47,6 +49,11 @@ class Cluster:
         return self._layout.url
 
     @property
+    def net(self) -> Path:
+        """Holds the network of its control plane: pods and Services are reached from there."""
+        return self._layout.net
+
+    @property
     def kubeconfig(self) -> Path:
         """Of an administrator (`system:masters`)."""
         return self._layout.kubeconfig()
@@ -68,10 +75,14 @@ class Cluster:
         until(f"the account of {name}", lambda: self.kubectl(*account))
 
     def load(self, *archives: Path) -> None:
-        """Import docker-archives on every node."""
-        for node in self._layout.nodes:
+        """Import docker-archives on every node, on all of them at once."""
+
+        def import_on(node: Node) -> None:
             for archive in archives:
                 images.load(node, archive)
+
+        with ThreadPoolExecutor() as nodes:
+            list(nodes.map(import_on, self._layout.nodes))
 
     def start(self, component: str, node: str | None = None) -> None:
         """Start a component, of the control plane or of a node; see `COMPONENTS` of both."""
@@ -136,11 +147,26 @@ class Cluster:
 
         `testbed.traces.difference` compares two readings.
         """
-        return read(self._layout, [c for c in self._containers() if c.namespace in namespaces])
+        readings: dict[str, str] = {}
 
-    def requests(self) -> Counter[Request]:
-        """Count who asked the API server for what until now, without Kubernetes' own parts."""
-        return count(self._layout.memory / "audit.log")
+        def whole() -> bool:
+            running = [c for c in self._containers() if c.namespace in namespaces]
+            try:
+                readings.update(read(self._layout, running))
+            except (subprocess.CalledProcessError, OSError) as gone:
+                # Somebody's pod went, and its cable, while they were read.
+                raise RuntimeError(str(gone)) from gone
+            return True
+
+        until("a whole reading", whole)
+        return readings
+
+    def requests(self, code: int | None = None) -> Counter[Request]:
+        """Count who asked the API server for what until now, without Kubernetes' own parts.
+
+        With a code: only what was answered by it, such as 403.
+        """
+        return count(self._layout.memory / "audit.log", code)
 
     def prometheus(
         self, scrape_configs: Sequence[Mapping[str, object]]

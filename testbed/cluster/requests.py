@@ -10,17 +10,21 @@ class Request(NamedTuple):
     """One way of asking."""
 
     user: str
-    """Such as `system:serviceaccount:squall:squall-agent`."""
+    """Such as `system:serviceaccount:squall:squall-agent`; empty for one who could not say."""
     verb: str
     """Such as get, list, watch, create, patch."""
     resource: str
     """Such as `nodefaults.chaos-mesh.org/status`; a path for what is no resource."""
 
 
-def count(log: Path) -> Counter[Request]:
+def count(log: Path, code: int | None = None) -> Counter[Request]:
     """Count the requests of everybody but Kubernetes' own components.
 
     A watch counts once, when it begins. Take an earlier count away to know of one period.
+
+    Args:
+        log: of the API server.
+        code: of the answer, such as 403; None: whatever was answered.
     """
     counted: Counter[Request] = Counter()
     seen: set[str] = set()
@@ -31,9 +35,11 @@ def count(log: Path) -> Counter[Request]:
             event = json.loads(line)
         except ValueError:  # it is being written
             continue
-        if event["auditID"] not in seen:
+        answered = event.get("responseStatus", {}).get("code")
+        if event["auditID"] not in seen and code in {None, answered}:
             seen.add(event["auditID"])
-            counted[Request(event["user"]["username"], event["verb"], _resource(event))] += 1
+            user = event["user"].get("username", "")  # a token that nobody knows has none
+            counted[Request(user, event["verb"], _resource(event))] += 1
     return counted
 
 

@@ -49,7 +49,8 @@ def containers(pods: str) -> list[Container]:
             pod["spec"]["nodeName"],
         )
         for pod in json.loads(pods)["items"]
-        for status in pod["status"].get("containerStatuses", ())
+        for sort in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+        for status in pod["status"].get(sort, ())
         if "running" in status["state"]
     ]
 

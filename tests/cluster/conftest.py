@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.cluster import Cluster, missing, running
+from testbed.images.build import missing as missing_for_images
+from testbed.images.build import squall_image, tools_image
+from tests.cluster.charts import NAMESPACE
+from tests.cluster.installed import Installed, installation
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +28,23 @@ def cluster(machine: None) -> Iterator[Cluster]:
     """Two nodes; other tests use them, too: leave them as they were."""
     with running(f"tests-{secrets.token_hex(3)}", size=2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def loaded(cluster: Cluster) -> Cluster:
+    """The same cluster with the project's images, and a namespace to install into."""
+    if lacking := missing_for_images():
+        pytest.fail(f"images need {', '.join(lacking)}")
+    cluster.load(squall_image(), tools_image())
+    cluster.make_namespace(NAMESPACE)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def installed(loaded: Cluster) -> Iterator[Installed]:
+    """Squall, installed by helm and ready; removed after the module, as one cluster has one."""
+    with installation(loaded) as installed:
+        yield installed
 
 
 @pytest.fixture

@@ -1,123 +1,119 @@
-"""The chart on a cluster: real helm installs it, faults act, and nothing is left when it goes."""
+"""The chart on a cluster: real helm installs it, changes it, and nothing is left when it goes."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.images.build import TOOLS, missing, squall_image, tools_image
+from testbed.cluster.namespaces import run
+from testbed.cluster.requests import Request
+from testbed.cluster.waiting import until
+from testbed.images.build import SQUALL
 from testbed.traces import difference
 from tests.cluster.charts import CHART, NAMESPACE, helm
+from tests.cluster.releases import (
+    confirmed,
+    create,
+    delay,
+    everything,
+    install,
+    make_agents_folders,
+    pods,
+    released,
+    uninstall,
+    verdicts,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-FAULT_SECONDS = 90.0
-"""A first experiment after a start; 1 s on a quiet machine."""
-
-
-@pytest.fixture(scope="module")
-def loaded(cluster: Cluster) -> Cluster:
-    if lacking := missing():
-        pytest.fail(f"images need {', '.join(lacking)}")
-    cluster.load(squall_image(), tools_image())
-    cluster.make_namespace(NAMESPACE)
-    return cluster
+CHANGED = ("policy.mostPercent=50", "policy.protectedNamespaces={kube-system}")
+TWO = ("web-1", "web-2")
+"""One on each node."""
 
 
 @pytest.fixture
-def release(loaded: Cluster) -> Iterator[Cluster]:
-    """The chart, installed and ready."""
-    install(loaded, "install")
-    yield loaded
-    if NAMESPACE in helm("list", "--all-namespaces", server=loaded):
-        helm("uninstall", "squall", f"--namespace={NAMESPACE}", "--wait", server=loaded)
+def other_tag(loaded: Cluster) -> Iterator[str]:
+    """The same image under another tag, as the next version would be."""
+    for node in map(loaded.node, loaded.nodes):
+        control = ("ctr", f"--address={node.socket}", "--namespace=k8s.io", "images", "tag")
+        run(*control, "--force", f"docker.io/library/{SQUALL}", "docker.io/library/squall:next")
+    yield "next"
+    for node in map(loaded.node, loaded.nodes):
+        control = ("ctr", f"--address={node.socket}", "--namespace=k8s.io", "images", "rm")
+        run(*control, "docker.io/library/squall:next")
 
 
-def install(cluster: Cluster, verb: str, *values: str) -> None:
-    wait = ("--wait", "--timeout=4m")
-    helm(verb, "squall", CHART, f"--namespace={NAMESPACE}", *wait, *values, server=cluster)
+def test_uninstalling_takes_live_faults_back_and_leaves_nothing(
+    loaded: Cluster, namespace: str
+) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART)
+    pods(loaded, namespace, *TWO)
+    make_agents_folders(loaded)
+    untouched, objects = loaded.state(namespace), everything(loaded)
+    asked = loaded.requests()
+    with released(loaded):
+        create(loaded, delay(namespace))
+        confirmed(loaded, namespace, 2)
+        touched = difference(untouched, loaded.state(namespace))
+        assert all(f"{namespace}/{pod}" in touched for pod in TWO)
+        uninstall(loaded)
+    assert difference(untouched, loaded.state(namespace)) == ""
+    wait_until(lambda: everything(loaded) - objects == set(), lambda: everything(loaded) - objects)
+    hook = of_account(loaded.requests() - asked, "squall-uninstall")
+    assert {("create", "halts.squall.dev"), ("delete", "networkchaos.chaos-mesh.org")} <= hook
 
 
-def test_a_fault_acts_and_uninstalling_takes_it_back(release: Cluster, namespace: str) -> None:
-    start_target(release, namespace)
-    untouched = traces(release, namespace)
-    before_release = stray(release)
-    create_delay(release, namespace)
-    until(lambda: verdicts(release, namespace) == ["Confirmed"], lambda: shown(release, namespace))
-    assert difference(untouched, traces(release, namespace))
-    helm(
-        "uninstall", "squall", f"--namespace={NAMESPACE}", "--wait", "--timeout=4m", server=release
-    )
-    assert difference(untouched, traces(release, namespace)) == []
-    until(lambda: stray(release) == [], lambda: f"{stray(release)}, before {before_release}")
+def test_faults_stay_through_an_upgrade_and_a_rollback(
+    loaded: Cluster, namespace: str, other_tag: str
+) -> None:
+    pods(loaded, namespace, *TWO)
+    with released(loaded):
+        create(loaded, delay(namespace))
+        confirmed(loaded, namespace, 2)
+        trusted = bundles(loaded)
+        install(loaded, f"image.tag={other_tag}", *CHANGED, verb="upgrade")
+        assert images(loaded) == {f"squall:{other_tag}"}
+        assert bundles(loaded) == trusted
+        with pytest.raises(RuntimeError, match="this installation allows 50 %"):
+            create(loaded, delay(namespace, "too-much"))
+        taken_off = {"mode": "fixed", "value": "1", "selector": {"namespaces": [NAMESPACE]}}
+        until(
+            "the end of old replicas", lambda: create(loaded, delay(namespace, "own", **taken_off))
+        )
+        confirmed(loaded, namespace, 1, "own")
+        loaded.kubectl("delete", "networkchaos", "own", f"-n={namespace}", "--timeout=60s")
+        wait_until(
+            lambda: verdicts(loaded, namespace) == ["Confirmed"] * 2,
+            lambda: verdicts(loaded, namespace),
+        )
+        helm("rollback", NAMESPACE, "1", f"--namespace={NAMESPACE}", "--wait", server=loaded)
+        assert images(loaded) == {SQUALL}
+        assert bundles(loaded) == trusted
+        create(loaded, delay(namespace, "again", direction="to"))
+        confirmed(loaded, namespace, 2)
 
 
-def test_an_upgrade_leaves_faults_alone(release: Cluster, namespace: str) -> None:
-    start_target(release, namespace)
-    create_delay(release, namespace)
-    until(lambda: verdicts(release, namespace) == ["Confirmed"], lambda: shown(release, namespace))
-    install(release, "upgrade", "--set=controller.podAnnotations.upgraded=yes")
-    assert verdicts(release, namespace) == ["Confirmed"]
+def of_account(asked: Counter[Request], account: str) -> set[tuple[str, str]]:
+    user = f"system:serviceaccount:{NAMESPACE}:{account}"
+    return {(request.verb, request.resource) for request in asked if request.user == user}
 
 
-def start_target(cluster: Cluster, namespace: str) -> None:
-    container = {"name": "web", "image": TOOLS}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "web", "namespace": namespace, "labels": {"app": "web"}},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]},
+def images(cluster: Cluster) -> set[str]:
+    """Name the images of what runs."""
+    shown = cluster.kubectl("get", "pods", f"--namespace={NAMESPACE}", "--output=json")
+    return {
+        container["image"]
+        for pod in json.loads(shown)["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+        for container in pod["spec"]["containers"]
     }
-    cluster.kubectl("create", "-f=-", stdin=json.dumps(pod))
-    where = f"--namespace={namespace}"
-    cluster.kubectl("wait", "pod/web", where, "--for=condition=Ready", "--timeout=60s")
 
 
-def create_delay(cluster: Cluster, namespace: str) -> None:
-    spec = {
-        "action": "delay",
-        "mode": "all",
-        "selector": {"namespaces": [namespace], "labelSelectors": {"app": "web"}},
-        "delay": {"latency": "100ms"},
-        "duration": "10m",
-    }
-    api = {"apiVersion": "chaos-mesh.org/v1alpha1", "kind": "NetworkChaos"}
-    experiment = {**api, "metadata": {"name": "delay", "namespace": namespace}, "spec": spec}
-    cluster.kubectl("create", "-f=-", stdin=json.dumps(experiment))
-
-
-def shown(cluster: Cluster, namespace: str) -> Any:
-    where = f"--namespace={namespace}"
-    return json.loads(cluster.kubectl("get", "networkchaos", "delay", where, "--output=json"))
-
-
-def verdicts(cluster: Cluster, namespace: str) -> list[str]:
-    experiment = shown(cluster, namespace).get("status", {}).get("experiment", {})
-    records = experiment.get("containerRecords") or ()
-    return [record.get("proof", {}).get("verdict", "") for record in records]
-
-
-def traces(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """Read what is in the target alone: other pods come and go with the release."""
-    return {key: value for key, value in cluster.state().items() if f"{namespace}/web" in key}
-
-
-def stray(cluster: Cluster) -> list[str]:
-    """Name what Squall has left in the API, in its namespace and outside."""
-    kinds = "all,lease,secret,configmap,serviceaccount,role,rolebinding,networkpolicy,pdb"
-    inside = cluster.kubectl("get", kinds, f"--namespace={NAMESPACE}", "--output=name").split()
-    names = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "-oname")
-    outside = cluster.kubectl("get", ",".join(names.split()), "--output=name").split()
-    kept = {"serviceaccount/default", "configmap/kube-root-ca.crt", f"namespace/{NAMESPACE}"}
-    ours = [name for name in outside if "squall" in name or "chaos-mesh" in name]
-    return sorted({*inside, *ours} - kept)
-
-
-def until(holds: Callable[[], bool], complaint: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + FAULT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, complaint()
-        time.sleep(0.25)
+def bundles(cluster: Cluster) -> set[str]:
+    """Give the authorities by which the API server trusts the webhook."""
+    kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
+    listed = json.loads(cluster.kubectl("get", kinds, "--output=json"))["items"]
+    return {hook["clientConfig"].get("caBundle", "") for one in listed for hook in one["webhooks"]}

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from squall.api.cluster import LEASE, NODE_FAULT, ApiError, NotFound, Object
+from squall.api.cluster import LEASE, NODE_FAULT, ApiError, NotFound, Object, Resource
 from squall.api.metadata import CONTROLLER_NODE
+from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from testbed.apiserver import ApiServer, missing, running, write_kubeconfig
 from tests.cluster.charts import NAMESPACE, as_list, is_hook, rendered
@@ -32,14 +33,18 @@ class Caller:
         return self._server.run("create", "-f", "-", stdin=json.dumps(obj))
 
     def report(self, name: str) -> None:
-        """As agents do; kubectl would read the subresource first, which takes a right more."""
-        asyncio.run(self._report(name))
+        self.write_status(NODE_FAULT, NAMESPACE, name, {"observedGeneration": 7})
 
-    async def _report(self, name: str) -> None:
+    def write_status(self, kind: Resource, namespace: str, name: str, status: Object) -> None:
+        """As Squall does; kubectl would read the subresource first, which takes a right more."""
+        asyncio.run(self._write_status(kind, namespace, name, {"status": status}))
+
+    async def _write_status(
+        self, kind: Resource, namespace: str, name: str, change: Object
+    ) -> None:
         async with HttpCluster.from_kubeconfig(self._server.kubeconfig) as cluster:
-            status = {"status": {"observedGeneration": 7}}
             try:
-                await cluster.patch(NODE_FAULT, NAMESPACE, name, status, subresource="status")
+                await cluster.patch(kind, namespace, name, change, subresource="status")
             except ApiError as refused:
                 raise RuntimeError(str(refused)) from refused
 
@@ -56,6 +61,17 @@ class Caller:
                 except NotFound:
                     lease["metadata"] = {"name": name, "namespace": NAMESPACE}
                     await cluster.create(LEASE, lease)
+            except ApiError as refused:
+                raise RuntimeError(str(refused)) from refused
+
+    def leaves(self, name: str) -> None:
+        """Delete a Lease as agents do that end."""
+        asyncio.run(self._leaves(name))
+
+    async def _leaves(self, name: str) -> None:
+        async with HttpCluster.from_kubeconfig(self._server.kubeconfig) as cluster:
+            try:
+                await cluster.delete(LEASE, NAMESPACE, name)
             except ApiError as refused:
                 raise RuntimeError(str(refused)) from refused
 
@@ -90,7 +106,8 @@ def install(server: ApiServer) -> None:
     definitions = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
     server.run("create", "-f", "-", stdin=as_list(definitions))
     server.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-    others = [one for one in objects if one not in definitions]
+    # Nobody answers for the webhook here.
+    others = [one for one in objects if one not in definitions and "Webhook" not in one["kind"]]
     server.run("create", "-f", "-", stdin=as_list(others))
     deadline = time.monotonic() + 60
     while True:
@@ -307,9 +324,35 @@ def test_an_agent_says_of_its_own_node_alone_that_it_runs_there(
         (agent_of_a, "squall-agent-node-b", "node-b"),
         (agent_of_a, "squall-agent-node-b", "node-a"),
         (agent_of_a, "squall-agent-node-c", "node-c"),
+        (agent_of_a, "squall-agent-node-c", "node-a"),
         (agent_of_a, "squall-controller", "node-a"),
         (agent_of_no_node, "squall-agent-node-a", "node-a"),
     ]
     for caller, name, holder in attempts:
         with pytest.raises(RuntimeError, match="speaks for its own node alone"):
             caller.says(name, holder)
+    with pytest.raises(RuntimeError, match="speaks for its own node alone"):
+        agent_of_a.leaves("squall-agent-node-b")
+    agent_of_a.leaves("squall-agent-node-a")
+    agent_of_a.says("squall-agent-node-a", "node-a")
+
+
+def test_nobody_but_the_controller_says_who_is_a_target(
+    controller: Caller, tenant: Caller, careless: Caller
+) -> None:
+    kind = {"apiVersion": "chaos-mesh.org/v1alpha1", "kind": "PodChaos"}
+    spec = {"action": "pod-kill", "mode": "all", "selector": {}}
+    metadata = {"name": "own", "namespace": TENANT}
+    elsewhere = {"id": "default/web", "selectorKey": ".", "phase": "Injected"}
+    records = [elsewhere | {"injectedCount": 1, "recoveredCount": 0}]
+    status = {"experiment": {"containerRecords": records}}
+    tenant.create({**kind, "metadata": metadata, "spec": spec, "status": status})
+    how = ("podchaos", "own", f"--namespace={TENANT}")
+    assert not tenant.run("get", *how, "--output=jsonpath={.status}")
+    resource = kinds()["PodChaos"].resource
+    for caller in (tenant, careless):
+        with pytest.raises(RuntimeError, match="may not write the status of experiment own"):
+            caller.write_status(resource, TENANT, "own", status)
+    tenant.run("annotate", *how, "more=said")
+    controller.write_status(resource, TENANT, "own", status)
+    tenant.run("delete", *how)

@@ -1,10 +1,14 @@
 """Objects to store, and an ear at a watch."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Self
 
 from squall.api.cluster import Event, Object
+from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
+from squall.api.names import agent_lease_name
+from squall.faults import kinds
 
 
 def lease(namespace: str, name: str = "one", **metadata: object) -> Object:
@@ -72,3 +76,17 @@ class Follower:
         event = await anext(self._watch)
         name = event.object["metadata"]["name"] if event.object else ""
         return f"{event.change} {name}".strip()
+
+
+def agent_lease(namespace: str, node: str) -> Object:
+    """Write what an agent tells of a node that can do everything."""
+    needs = {need for kind in kinds().values() for need in kind.needs}
+    return {
+        "metadata": {
+            "name": agent_lease_name(node),
+            "namespace": namespace,
+            "labels": {COMPONENT: AGENT_COMPONENT},
+            "annotations": {ABILITIES: json.dumps(dict.fromkeys(sorted(needs), "ok"))},
+        },
+        "spec": {"holderIdentity": node, "leaseDurationSeconds": 180},
+    }

@@ -8,14 +8,15 @@ import yaml
 
 from squall.api.cluster import LEASE, NODE, NODE_FAULT, POD, NotFound
 from squall.api.crd import definition
-from squall.app.asking import ask
 from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 from testbed.apiserver import running
 from testbed.controller import ControllerProcess
+from testbed.health import ask
 from testbed.installation import eventually
 from tests.kubernetes.conftest import new_namespace
+from tests.kubernetes.objects import agent_lease
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
 
@@ -122,6 +123,7 @@ async def test_a_pod_that_kubelet_says_nothing_new_of_keeps_the_lease(pair, api)
     first, second = pair
     await api.create(NODE, {"metadata": {"name": f"node-{first.namespace}"}})
     await show_pod(api, first.namespace, "web-0", f"node-{first.namespace}")
+    await api.create(LEASE, agent_lease(first.namespace, f"node-{first.namespace}"))
     await api.patch(POD, first.namespace, first.identity, {"metadata": {"labels": {"a": "b"}}})
     await apply(api, first.namespace)
     await eventually(lambda: assigned(api, first.namespace), "the experiment is carried out")

@@ -145,6 +145,28 @@ def test_what_is_installed_otherwise_is_configured(bare: ApiServer, api):
     assert "serviceaccount/squall-agent unchanged" in again.stdout
 
 
+def test_what_a_former_version_had_goes_and_nothing_else(bare: ApiServer, api):
+    squall(bare, "install", "--timeout", "3")
+    ours = "app.kubernetes.io/part-of=squall,app.kubernetes.io/managed-by=squall"
+    for kind, name, where in (
+        ("configmap", "squall-former", "--namespace=squall"),
+        ("serviceaccount", "theirs", "--namespace=squall"),
+        ("configmap", "squall-elsewhere", "--namespace=default"),
+    ):
+        bare.run("create", kind, name, where)
+        if name != "theirs":
+            bare.run("label", kind, name, where, *ours.split(","))
+    bare.run("create", "clusterrole", "squall-former", "--verb=get", "--resource=pods")
+    bare.run("label", "clusterrole", "squall-former", *ours.split(","))
+    there = inventory(bare)
+    again = squall(bare, "install", "--timeout", "3")
+    try:
+        assert "configmap/squall-former deleted: a former version had it" in again.stdout
+        assert {line.rpartition("/")[2] for line in there - inventory(bare)} == {"squall-former"}
+    finally:
+        bare.run("delete", "configmap", "squall-elsewhere")
+
+
 async def test_an_uninstall_leaves_what_was_there_before(bare: ApiServer, api, before: set[str]):
     await install(api)
     assert inventory(bare) > before

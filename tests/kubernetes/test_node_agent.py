@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from squall.api.cluster import NODE, POD
+from squall.api.cluster import NODE, NODE_FAULT, POD
 from squall.app.places import Places
 from squall.controller.loop import Controller
 from squall.faults import kinds
@@ -158,3 +158,24 @@ async def test_what_holds_a_fault_stands_in_no_cgroup_of_its_agent(site):
     assert site.standing_aside() == {"packets", "watch"}
     assert site.agent.stop() == 0
     assert not any(folder.exists() for folder in site.aside())
+
+
+async def test_a_clean_end_with_nothing_held_leaves_empty_folders(site):
+    cut = await site.apply("NetworkChaos", **CUT)
+    await injected(site.cluster, cut)
+    assert site.agent.stop() == 0
+    places = Places(site.agent.directory)
+    assert places.journal.exists()  # its NodeFault is still there
+    site.agent.start()
+    await site.cluster.delete(resource_of(cut), site.namespace, "one")
+    await eventually(lambda: not site.tables(), "the cut is taken back")
+
+    async def forgotten():
+        return not await site.cluster.list(NODE_FAULT, site.namespace)
+
+    await eventually(forgotten, "nothing is ordered")
+    assert site.agent.stop() == 0
+    assert not places.journal.exists()
+    assert not places.watcher.exists()
+    assert not places.run.exists()
+    site.agent.start()

@@ -95,7 +95,8 @@ impl Process {
                 message: format!("{doing}: {error}"),
             }
         };
-        system::enter_netns(&options.netns).map_err(failure(format!("enter {}", options.netns)))?;
+        system::enter_network_at(&options.netns)
+            .map_err(failure(format!("enter {}", options.netns)))?;
         let path = &options.socket;
         Ok(Self {
             signals: system::signals_to_end().map_err(failure("signalfd".to_owned()))?,

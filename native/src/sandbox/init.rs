@@ -3,8 +3,9 @@
 use super::Spec;
 use crate::failure::{Failure, Outcome, While};
 use crate::process::{become_program, die_with_parent, exit_status};
+use crate::system::enter_network_at;
 use nix::mount::{mount, umount2, MntFlags, MsFlags};
-use nix::sched::{setns, unshare, CloneFlags};
+use nix::sched::{unshare, CloneFlags};
 use nix::sys::signal::{kill, signal, SigHandler, SigSet, Signal};
 use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdout, fork, setsid, ForkResult, Pid};
@@ -37,8 +38,7 @@ fn enter(spec: &Spec) -> Outcome<()> {
         let procs = cgroup.join("cgroup.procs");
         fs::write(&procs, "0").on(&procs.to_string_lossy())?;
     }
-    let network = File::open(&spec.network).on(&spec.network.to_string_lossy())?;
-    setns(&network, CloneFlags::CLONE_NEWNET).on("setns net")?;
+    enter_network_at(&spec.network).on(&spec.network.to_string_lossy())?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)
         .on("unshare mnt, uts, ipc")?;
     nix::unistd::sethostname(&spec.hostname).on("sethostname")?;

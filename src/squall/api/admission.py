@@ -6,14 +6,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from squall.api.cluster import Object
-from squall.api.conformity import child, shown, violations
 from squall.api.experiment import ExperimentSpec
-from squall.api.schema import with_defaults
+from squall.api.go_format import written
+from squall.api.schema_check import member, problems, with_defaults
 from squall.api.served import Cause, Schema
 from squall.api.wire import Wire
 
 IMMUTABLE = "Cannot update chaos spec"
 _MISSING = object()
+_LONGEST_SHOWN = 100
 
 
 def default(schema: Schema, obj: Object) -> Object:
@@ -50,7 +51,7 @@ def validate(
     Shape first, then what each value means, then what values mean together: the last only where
     the first two are in order.
     """
-    causes = list(violations(schema, obj))
+    causes = problems(schema, obj)
     spec = obj.get("spec")
     if isinstance(spec, dict):
         blamed = {cause.field for cause in causes}
@@ -62,13 +63,13 @@ def validate_experiment(
     schema: Schema, model: type[ExperimentSpec], obj: Object, old: Object | None
 ) -> list[Cause]:
     """Find every reason to refuse an experiment, whose spec must never change."""
-    if old is not None:
-        if obj.get("spec") != old.get("spec"):
-            message = f'Invalid value: "object": {IMMUTABLE}'
-            return [Cause("spec", "FieldValueInvalid", message)]
-        # It was accepted once; rules that came later must not block its status or its deletion.
-        return list(violations(schema, obj))
-    return validate(schema, model, obj, None)
+    if old is None:
+        return validate(schema, model, obj, None)
+    # It was accepted once; rules that came later must not block its status or its deletion.
+    causes = problems(schema, obj)
+    if not causes and obj.get("spec") != old.get("spec"):
+        causes.append(Cause("spec", "FieldValueInvalid", f'Invalid value: "object": {IMMUTABLE}'))
+    return causes
 
 
 def _meaning(model: type[Wire], spec: Any) -> Iterator[Cause]:  # noqa: ANN401
@@ -88,7 +89,15 @@ def _cause(root: str, where: str, value: Any, why: str) -> Cause:  # noqa: ANN40
     field = root + (where if where.startswith("[") or not where else f".{where}")
     if value is _MISSING or value == "":
         return Cause(field, "FieldValueRequired", f"Required value: {why}")
-    return Cause(field, "FieldValueInvalid", f"Invalid value: {shown(value)}: {why}")
+    return Cause(field, "FieldValueInvalid", f"Invalid value: {_shown(value)}: {why}")
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    """Write a value for a message; large and nested ones by their type alone."""
+    if isinstance(value, dict | list):
+        return '"object"' if isinstance(value, dict) else '"array"'
+    text = written(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...{text[0]}"
 
 
 def _flaws(value: Any, field: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401
@@ -100,7 +109,7 @@ def _flaws(value: Any, field: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401
                 flaw.message,
             )
         for name, info in type(value).model_fields.items():
-            yield from _flaws(getattr(value, name), child(field, info.alias or name))
+            yield from _flaws(getattr(value, name), member(field, info.alias or name))
     elif isinstance(value, list | tuple):
         for at, item in enumerate(value):
             yield from _flaws(item, f"{field}[{at}]")
@@ -109,7 +118,7 @@ def _flaws(value: Any, field: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401
 def _path(location: tuple[int | str, ...]) -> str:
     path = ""
     for part in location:
-        path = f"{path}[{part}]" if isinstance(part, int) else child(path, part)
+        path = f"{path}[{part}]" if isinstance(part, int) else member(path, part)
     return path
 
 

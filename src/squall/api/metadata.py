@@ -37,3 +37,5 @@ COMPONENT = "app.kubernetes.io/component"
 ABILITIES = "squall.dev/abilities"
 """Annotation of an agent's Lease: what its node can do, as JSON; by need of a fault kind, `ok`,
 `fallback`, or `missing: ` and why."""
+MISSING = "missing"
+"""How such an ability begins that is not there."""

@@ -81,22 +81,3 @@ def _map(values: Any, definitions: Schema) -> Schema:  # noqa: ANN401  (True or 
 def _said(node: Schema) -> Schema:
     said = {"description": " ".join(node["description"].split())} if "description" in node else {}
     return said | ({"default": node["default"]} if node.get(WRITTEN) else {})
-
-
-def with_defaults(schema: Schema, value: Any) -> Any:  # noqa: ANN401  (any JSON)
-    """Copy a value, filling in defaults as the API server does, and for empty strings too.
-
-    An empty string where a default is meant is what upstream's webhook replaces as well. What the
-    schema says nothing about is shared, not copied, so that its depth does not matter.
-    """
-    if isinstance(value, list) and "items" in schema:
-        return [with_defaults(schema["items"], item) for item in value]
-    if not isinstance(value, dict) or not schema.keys() & {"properties", "additionalProperties"}:
-        return value
-    children = schema.get("properties", {})
-    rest = schema.get("additionalProperties", {})
-    filled = {key: with_defaults(children.get(key, rest), child) for key, child in value.items()}
-    for name, child in children.items():
-        if "default" in child and filled.get(name) in ("", None):
-            filled[name] = child["default"]
-    return filled

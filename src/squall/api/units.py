@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic.config import JsonDict
 
 _NANOSECONDS = {
     "ns": 1,
@@ -168,6 +169,12 @@ def _read(parse: Any, parsed: type) -> BeforeValidator:  # noqa: ANN401
     return BeforeValidator(read)
 
 
+def _format_int32(schema: JsonDict) -> None:
+    # Upstream's schemas carry no such bound; an API server takes the format for a remark.
+    del schema["maximum"]
+    schema["format"] = "int32"
+
+
 _TEXT = WithJsonSchema({"type": "string"})
 Duration = Annotated[
     timedelta, _read(duration, timedelta), PlainSerializer(duration_text, return_type=str), _TEXT
@@ -187,5 +194,5 @@ ByteRate = Annotated[
     _TEXT,
 ]
 MemorySize = Annotated[Size, _read(size, Size), PlainSerializer(str, return_type=str), _TEXT]
-Int32 = Annotated[int, Field(json_schema_extra={"format": "int32"})]
+Int32 = Annotated[int, Field(le=2**31 - 1, json_schema_extra=_format_int32)]
 Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]

@@ -2,16 +2,12 @@
 
 import sys
 
-from squall.app.asking import told_directly
-
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as of a shell."""
 
 
 def main() -> None:
     """Run the `squall` command."""
-    if (status := told_directly(sys.argv[1:])) is not None:
-        sys.exit(status)
     try:
         # Loading takes a moment, in which Ctrl-C must be as quiet as later.
         from squall.app.doors import Doors  # noqa: PLC0415

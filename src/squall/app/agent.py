@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 from squall.api.cluster import Cluster
 from squall.app.inspection import health_served, metrics_served
-from squall.app.places import Places, alone, boot_id
+from squall.app.places import Places, alone, boot_id, tidied
 from squall.app.policies import policy_of
 from squall.app.running import act_until, asked_to_stop, watched
 from squall.app.world import world
@@ -45,6 +45,7 @@ class NodeAgent:
         async with AsyncExitStack() as stack:
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
+            stack.enter_context(tidied(self._places))
             # Holders and watcher outlive the container, or the unit, that this process runs in.
             stand_aside(self._places.aside)
             stack.callback(tidy_aside, self._places.aside)
@@ -55,17 +56,22 @@ class NodeAgent:
             stack.callback(journal.close)
             cluster = await stack.enter_async_context(self._cluster())
             shaping = TriedShaping(capabilities.shaping)
-            agent = self._agent(cluster, journal, shaping)
+            agent, presence = self._agent(cluster, journal, shaping), self._presence(cluster)
+
+            def missing() -> str:
+                return agent.missing() or presence.missing()
+
             if self._settings.health is not None:
-                await stack.enter_async_context(health_served(self._settings.health, agent.missing))
+                await stack.enter_async_context(health_served(self._settings.health, missing))
             if self._settings.metrics:
                 await stack.enter_async_context(
                     metrics_served(self._settings.metrics, cluster, self._clock)
                 )
             # What was made until here lives as long as the process: the collector may skip it.
             gc.freeze()
-            parts = [shaping.find_out(), watcher.keep(), self._presence(cluster).run()]
+            parts = [shaping.find_out(), watcher.keep(), presence.run()]
             await act_until(stopping, agent, parts, ready)
+            await presence.leave()
 
     def _presence(self, cluster: Cluster) -> Presence:
         return Presence(

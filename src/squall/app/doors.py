@@ -14,7 +14,6 @@ from lightkube import SingleConfig
 
 from squall.api.cluster import ApiError, Cluster
 from squall.api.policy import Policy
-from squall.app.asking import ask
 from squall.app.places import Places, boot_id
 from squall.cli.parts import (
     DEFAULT_DATA_DIRECTORY,
@@ -70,10 +69,6 @@ class Doors:
         from squall.app.controller import ClusterController  # noqa: PLC0415  (see `up`)
 
         await ClusterController(settings).run(ready)
-
-    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
-        """Ask another process how it is."""
-        return ask(socket, ready=ready)
 
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]

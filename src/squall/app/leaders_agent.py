@@ -14,6 +14,7 @@ from pathlib import Path
 from squall.api.cluster import ApiError, Cluster
 from squall.api.metadata import CONTROLLER_NODE
 from squall.app.places import boot_id
+from squall.app.policies import policy_of
 from squall.app.world import api_world
 from squall.cli.parts import ControllerSettings
 from squall.clock import Clock
@@ -83,7 +84,12 @@ async def act(settings: ControllerSettings, cluster: Cluster, clock: Clock) -> N
             cluster,
             clock,
             kinds(),
-            api_world(cluster, clock, settings.pause_image),
+            api_world(
+                cluster,
+                clock,
+                settings.pause_image,
+                policy_of(settings.policy).target_namespace,
+            ),
             None,
             journal,
             node_name=CONTROLLER_NODE,

@@ -2,13 +2,15 @@
 
 import fcntl
 import hashlib
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from squall.errors import TryAgain
+from squall.node.journal import Journal
 
 RUN = Path("/run/squall")
 """Below it, one directory for each installation; emptied by a reboot, as it should be."""
@@ -81,7 +83,34 @@ def alone(places: Places) -> Iterator[None]:
         except OSError as held:
             used = f"{places.directory} is used by another squall up or squall agent"
             raise TryAgain(f"{used}; stop that one, or give this one its own --data-dir") from held
+        # Whoever ends removes it: ours may be a file that nobody else will ever find.
+        if not places.lock.exists() or not os.path.samestat(
+            os.fstat(file.fileno()), places.lock.stat()
+        ):
+            raise TryAgain(f"{places.directory} was being left by another squall agent; try again")
         yield
+
+
+@contextmanager
+def tidied(places: Places) -> Iterator[None]:
+    """Remove an agent's files afterwards, unless its journal says that they are needed.
+
+    Hold the lock (`alone`) until then.
+    """
+    yield
+    # Reached only after a clean end: whatever else happened, the journal must be seen through.
+    with closing(Journal(places.journal, boot_id())) as journal:
+        if not journal.empty or journal.lost:
+            return
+    journals = (f"{places.journal.name}{rest}" for rest in ("", "-wal", "-shm"))
+    files = [places.directory / name for name in journals]
+    files += [places.journal.with_suffix(".lock"), places.lock]
+    files += [places.watcher, places.watcher.with_suffix(".log")]
+    for file in files:
+        file.unlink(missing_ok=True)
+    for folder in (places.run, places.directory):
+        with suppress(OSError):  # somebody's mount point, or there is more in it
+            folder.rmdir()
 
 
 def boot_id() -> str:

@@ -1,37 +1,21 @@
 """The command line: one file for each verb."""
 
+import sys
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from squall.cli import (
-    agent,
-    apply,
-    bundle,
-    controller,
-    doctor,
-    execute,
-    explain_privileges,
-    get,
-    halt,
-    health,
-    install,
-    preview,
-    recover,
-    run,
-    uninstall,
-    up,
-)
 from squall.cli.parts import Parts
 from squall.errors import InvalidFault, SquallError, TargetGone, TryAgain, Unsupported
 
 FOR_PEOPLE = (
-    *(up, run, execute, apply, get, preview, halt, doctor, recover),
-    *(install, uninstall, bundle, explain_privileges),
+    *("up", "run", "execute", "apply", "get", "preview", "halt", "doctor", "recover"),
+    *("install", "uninstall", "bundle", "explain_privileges"),
 )
-IN_A_CLUSTER = (controller, agent, health)
-"""Verbs that pods of an installation run."""
+IN_A_CLUSTER = ("controller", "agent")
+"""Verbs that pods of an installation run, by name of module and verb."""
 
 EXIT_CODES: dict[type[BaseException], int] = {
     InvalidFault: 2,
@@ -41,8 +25,13 @@ EXIT_CODES: dict[type[BaseException], int] = {
 }
 
 
-def program() -> typer.Typer:
-    """Assemble the verbs."""
+def program(only: str = "") -> typer.Typer:
+    """Assemble the verbs.
+
+    Args:
+        only: the one of `IN_A_CLUSTER` that is asked for: what runs for months on every node does
+            not keep the others in memory. Whatever else it is, all verbs are there.
+    """
     app = typer.Typer(
         name="squall",
         help="Inject faults into running systems, prove that they acted, and take them back.",
@@ -52,8 +41,8 @@ def program() -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_options)
-    for verb in (*FOR_PEOPLE, *IN_A_CLUSTER):
-        verb.add_to(app)
+    for verb in (only,) if only in IN_A_CLUSTER else (*FOR_PEOPLE, *IN_A_CLUSTER):
+        import_module(f"squall.cli.{verb}").add_to(app)
     return app
 
 
@@ -64,7 +53,7 @@ def main(parts: Parts) -> int:
         0 done; 2 the request is wrong; 3 the host cannot do it; 75 try again later; 1 otherwise.
     """
     try:
-        program()(obj=parts)
+        program(next(iter(sys.argv[1:]), ""))(obj=parts)
     except SystemExit as end:  # how the parser ends: help, wrong usage, a verb's own status
         return end.code if isinstance(end.code, int) else 1
     except (SquallError, OSError) as failure:

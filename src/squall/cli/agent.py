@@ -32,7 +32,9 @@ def agent(  # noqa: PLR0913, PLR0917  (one for each option)
     ] = None,
     health: Annotated[
         Path | None,
-        typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall health`."),
+        typer.Option(
+            help="Unix socket that answers /healthz and /readyz; see `squall-node health`."
+        ),
     ] = None,
     metrics: Annotated[
         str, typer.Option(help="ADDRESS:PORT of /metrics, for callers with a token. No port else.")

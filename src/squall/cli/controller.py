@@ -49,7 +49,7 @@ MetricsAddress = Annotated[
 ]
 HealthSocket = Annotated[
     Path | None,
-    typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall health`."),
+    typer.Option(help="Unix socket that answers /healthz and /readyz; see `squall-node health`."),
 ]
 PauseImage = Annotated[
     str, typer.Option(help="What containers of a pod run while a pod-failure is live.")

@@ -11,6 +11,7 @@ from squall.cli.options import Kubeconfig, parts_of, wait_for
 from squall.cli.parts import Access
 from squall.cli.progress import shown
 from squall.installation.bundle import Bundle
+from squall.installation.former import remove_former
 from squall.installation.install import Installer
 from squall.installation.manifests import as_yaml, objects
 from squall.installation.settings import (
@@ -114,6 +115,7 @@ def install(  # noqa: PLR0913, PLR0917  (one parameter for each option)
                 installer = Installer(cluster, parts.clock(), progress)
                 await installer.check(namespace, wanted, adopt=adopt_crds)
                 outcome = await installer.apply(wanted, timeout_seconds=timeout)
+                await remove_former(cluster, progress, namespace, wanted)
                 progress.done(f"{outcome}; waiting until everything is ready")
                 await installer.ready(namespace, timeout_seconds=timeout)
 

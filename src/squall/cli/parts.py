@@ -115,17 +115,6 @@ class Parts(Protocol):
             ready: called once when the caches are filled.
         """
 
-    def health(self, socket: Path, *, ready: bool) -> tuple[bool, str]:
-        """Ask a controller or an agent whether it is well, by the socket of its `--health`.
-
-        Args:
-            socket: path of the Unix socket.
-            ready: ask whether it is ready; else only whether it is alive.
-
-        Returns:
-            Whether it is, and what it said.
-        """
-
     async def execute(
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:

@@ -81,6 +81,8 @@ class Controller:
         self._sight = Sight(
             namespace,
             self._policy,
+            services=bool(api_node),
+            clock=clock if api_node else None,
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )

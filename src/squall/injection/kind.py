@@ -12,12 +12,14 @@ from squall.api.wire import Fault
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One selected target as the others of its experiment see it."""
+    """One selected target as others of its experiment see it; or a Service in front of targets."""
 
     id: str
-    """Record id."""
+    """Record id; namespace and name of a Service."""
     addresses: tuple[str, ...] = ()
     """Every address of its pod, IPv4 and IPv6."""
+    translated: tuple[str, ...] = ()
+    """Addresses that only nodes translate into those of pods: nobody answers a ping there."""
 
 
 Peers = Mapping[str, Sequence[Peer]]

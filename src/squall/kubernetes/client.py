@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from squall.api.cluster import POD, ApiError, Event, Object, Resource
+from squall.api.cluster import LEASE, POD, ApiError, Event, Object, Resource
 from squall.kubernetes.connection import Connection, refusal
 from squall.kubernetes.kubeconfig import load
 from squall.kubernetes.watch import Listing, follow
@@ -17,6 +17,9 @@ from squall.kubernetes.watch import Listing, follow
 REQUESTS_AT_ONCE = 20
 """Requests under way, watches not counted; more would only wait in the server, each behind a new
 connection."""
+
+LEASES_AT_ONCE = 4
+"""Requests for Leases, beside all others: who leads must not lose that in a queue of its own."""
 
 PAGE = 500
 """Objects in one answer of a list, as kubectl asks for."""
@@ -36,6 +39,7 @@ class HttpCluster:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._lease_places = asyncio.Semaphore(LEASES_AT_ONCE)
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
@@ -48,7 +52,7 @@ class HttpCluster:
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
         """Read one object."""
-        async with self._places:
+        async with self._place(resource):
             return await self._connection.send("GET", path_of(resource, namespace, name))
 
     async def list(
@@ -82,7 +86,7 @@ class HttpCluster:
         """Store a new object."""
         namespace = obj["metadata"].get("namespace")
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **obj}
-        async with self._places:
+        async with self._place(resource):
             return await self._connection.send("POST", path_of(resource, namespace), body=body)
 
     async def patch(
@@ -96,7 +100,7 @@ class HttpCluster:
     ) -> Object:
         """Merge-patch an object."""
         path = path_of(resource, namespace, name, subresource)
-        async with self._places:
+        async with self._place(resource):
             return await self._connection.send(
                 "PATCH", path, body=patch, content_type="application/merge-patch+json"
             )
@@ -127,8 +131,11 @@ class HttpCluster:
             options["preconditions"] = {"uid": uid}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        async with self._places:
+        async with self._place(resource):
             await self._connection.send("DELETE", path_of(resource, namespace, name), body=options)
+
+    def _place(self, resource: Resource) -> asyncio.Semaphore:
+        return self._lease_places if resource == LEASE else self._places
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -31,11 +31,13 @@ class PausedPods(ClusterPods):
     Args:
         cluster: the API.
         pause_image: what containers run that shall do nothing.
+        target_namespace: the only one whose pods may be read; empty: any.
     """
 
-    def __init__(self, cluster: Cluster, pause_image: str) -> None:
+    def __init__(self, cluster: Cluster, pause_image: str, target_namespace: str = "") -> None:
         super().__init__(cluster)
         self._pause_image = pause_image
+        self._target_namespace = target_namespace or None
 
     async def stop(self, target: Target) -> None:
         """Give every container the pause image; `Unsupported` where it could not be undone."""
@@ -53,7 +55,7 @@ class PausedPods(ClusterPods):
     async def all_stopped(self) -> Sequence[Target]:
         """Find the pods with our label, by one question."""
         try:
-            pods = await self._cluster.list(POD, labels=f"{STOPPED}=true")
+            pods = await self._cluster.list(POD, self._target_namespace, labels=f"{STOPPED}=true")
         except ApiError as refused:
             raise TryAgain(f"nobody can tell which pods stand still: {refused}") from refused
         return [

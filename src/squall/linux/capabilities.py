@@ -12,6 +12,7 @@ from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
+from squall.linux.processes import PROC
 from squall.linux.qdiscs import Qdiscs
 from squall.linux.shaping import Shaping
 from squall.node.doctor import Ability, Capability
@@ -88,6 +89,8 @@ async def _shape() -> Capability:
 
 async def _failure(path: Shaping, state: NetworkState) -> str:
     """Put a state in force in a throw-away namespace; returns why that failed, or nothing."""
+    if refused := _blind():
+        return refused
     with tempfile.TemporaryDirectory(prefix="squall-trial-") as run:
         network = LinuxNetwork(Path(run), lease_seconds=TRIAL_SECONDS, shaping=path)
         try:
@@ -104,6 +107,23 @@ async def _failure(path: Shaping, state: NetworkState) -> str:
     return "" if in_force == state else "it was accepted, but is not in force"
 
 
+def _blind() -> str:
+    """Say why namespaces of others cannot be seen; seeing that of our own child proves nothing.
+
+    A container may have rights that we have not. So has the kernel's own thread, which is there on
+    every host.
+    """
+    thread = PROC / "2"
+    try:
+        if (thread / "comm").read_text().strip() == "kthreadd":
+            (thread / "ns/net").stat()
+    except PermissionError as refused:
+        return f"{thread}/ns/net: {refused.strerror}; grant CAP_SYS_PTRACE"
+    except OSError:
+        pass  # not the process table of a host: whoever is seen there is no less than we are
+    return ""
+
+
 @contextlib.asynccontextmanager
 async def _target() -> AsyncIterator[Target]:
     """A process that waits in a network namespace of its own, with one device."""
@@ -111,12 +131,15 @@ async def _target() -> AsyncIterator[Target]:
         *("unshare", "--net", "--", "cat"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    if waiting.stdin is None or waiting.stdout is None:
-        raise AssertionError("both are pipes")
+    if waiting.stdin is None or waiting.stdout is None or waiting.stderr is None:
+        raise AssertionError("all are pipes")
     try:
         waiting.stdin.write(b"\n")
-        await waiting.stdout.readline()  # an echo: it has got its namespace and runs
+        if not await waiting.stdout.readline():  # else an echo: it has got its namespace and runs
+            said = (await waiting.stderr.read()).decode().strip()
+            raise PermissionError(f"no network namespace can be made ({said}); grant CAP_SYS_ADMIN")
         enter = ("nsenter", f"--net=/proc/{waiting.pid}/ns/net", "--", "ip", "link")
         await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
         await _run(*enter, "set", _DEVICE, "up")

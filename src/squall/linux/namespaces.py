@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from squall.errors import TargetGone, TryAgain
+from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.injection.world.target import Target
 
 T = TypeVar("T")
@@ -38,12 +38,16 @@ def of(target: Target) -> Namespace:
 
     Raises:
         TargetGone: its process has ended, or its number belongs to another one by now.
+        Unsupported: we may not see it.
     """
     path = Path(f"/proc/{target.pid}/ns/net")
     try:
         inode = path.stat().st_ino
     except (FileNotFoundError, ProcessLookupError):
         raise TargetGone(f"{target.id}: process {target.pid} has ended") from None
+    except PermissionError as refused:
+        why = f"{path} of {target.id} may not be seen; grant CAP_SYS_PTRACE"
+        raise Unsupported(why) from refused
     if not alive(target):  # asked last, so that what was found belonged to it
         raise TargetGone(f"{target.id}: process {target.pid} has ended")
     return Namespace(path, inode)

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from squall.errors import Unsupported
+
 PROC = Path("/proc")
 
 # A path component that names a container: 64 digits, the runtime's prefix before it, and systemd's
@@ -149,7 +151,11 @@ class Processes:
 
 
 def send(pid: int, ticks: int, number: int) -> bool:
-    """Send a signal to this very process; False when it has ended."""
+    """Send a signal to this very process; False when it has ended.
+
+    Raises:
+        Unsupported: it belongs to somebody else, and we may not.
+    """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -161,6 +167,8 @@ def send(pid: int, ticks: int, number: int) -> bool:
         signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
         return False
+    except PermissionError as refused:
+        raise Unsupported(f"process {pid} may not be signalled; grant CAP_KILL") from refused
     finally:
         os.close(handle)
     return True

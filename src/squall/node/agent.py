@@ -26,10 +26,11 @@ from squall.injection.world import World
 from squall.node.api_targets import ApiTargets
 from squall.node.assignments import Assignment, Refused, Wanted, assigned
 from squall.node.holdings import Holdings, Judged
-from squall.node.journal import Journal, LaneKey
+from squall.node.journal import Journal
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Halts, Silence, Situation, Standing
 from squall.node.limits import FREE, Limits
+from squall.node.notes import LaneKey
 from squall.node.placing import place, place_refused
 from squall.node.recalling import recalled
 from squall.node.reports import Reports
@@ -81,7 +82,8 @@ class Agent:
         policy: Policy = FREE,
     ) -> None:
         self._cluster, self._clock, self._journal = cluster, clock, journal
-        self._node_name, self._namespace = node_name, namespace
+        self._node_name, pods = node_name, policy.target_namespace or None
+        self._where = {NODE_FAULT: namespace, LEASE: namespace, POD: pods}
         self._rooms = Rooms(kinds, world)
         self._targets: Finder = Targets(processes) if processes else ApiTargets()
         self._limits = Limits(policy)
@@ -188,8 +190,8 @@ class Agent:
         return first
 
     async def _watch(self, resource: Resource, fields: str = "") -> AsyncGenerator[Event]:
-        namespace = self._namespace if resource in {NODE_FAULT, LEASE} else None
-        async with aclosing(self._cluster.watch(resource, namespace, fields=fields)) as events:
+        where = self._where.get(resource)
+        async with aclosing(self._cluster.watch(resource, where, fields=fields)) as events:
             async for event in events:
                 yield event
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from squall.api.cluster import Event
 from squall.errors import TargetGone
 from squall.injection.world.target import Target
-from squall.node.journal import LaneKey
+from squall.node.notes import LaneKey
 
 
 class ApiTargets:

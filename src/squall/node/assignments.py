@@ -11,8 +11,8 @@ from squall.api.node_fault import NodeFaultTarget
 from squall.api.wire import Fault
 from squall.errors import InvalidFault, Unsupported
 from squall.injection.kind import FaultKind
-from squall.node.journal import LaneKey
 from squall.node.leases import Held
+from squall.node.notes import LaneKey
 from squall.node.targets import lane_key
 
 

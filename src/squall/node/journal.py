@@ -8,9 +8,10 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from squall.errors import TryAgain
+from squall.node.notes import LANE, LaneKey, Notes, written
 from squall.telemetry import logger
 
 _SCHEMA = """
@@ -32,19 +33,6 @@ CREATE TABLE IF NOT EXISTS strike (
 """
 _BROKEN = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 """What is no journal; whatever else is wrong, as with a full disk, may pass."""
-_LANE = "kind = ? AND target = ? AND pod_uid = ? AND container = ?"
-
-
-class LaneKey(NamedTuple):
-    """What is converged as one: all faults of a kind on one incarnation of a target."""
-
-    kind: str
-    target: str
-    """Record id."""
-    pod_uid: str
-    container: str
-    """Container id where the target is one container; empty where it is the pod, whose network
-    outlives its containers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +104,13 @@ class Journal:
         self._db.close()
         self._lock.close()
 
+    @property
+    def empty(self) -> bool:
+        """Is nothing written down that anybody could need?"""
+        tables = ("fault", "touched", "memory", "strike")
+        found = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in tables)  # noqa: S608
+        return self._db.execute(found).fetchone() is None
+
     # Faults -------------------------------------------------------------------------------
 
     def faults(self) -> Sequence[Noted]:
@@ -173,8 +168,8 @@ class Journal:
     def restored(self, key: LaneKey) -> None:
         """Forget a target that carries nothing of ours any more, and its notes."""
         with self._transaction():
-            self._db.execute(f"DELETE FROM touched WHERE {_LANE}", key)  # noqa: S608 (constant)
-            self._db.execute(f"DELETE FROM memory WHERE {_LANE}", key)  # noqa: S608 (constant)
+            self._db.execute(f"DELETE FROM touched WHERE {LANE}", key)  # noqa: S608 (constant)
+            self._db.execute(f"DELETE FROM memory WHERE {LANE}", key)  # noqa: S608 (constant)
 
     def memory(self, key: LaneKey) -> "Notes":
         """Give an injector its notes on one target."""
@@ -184,11 +179,11 @@ class Journal:
 
     def strike(self, fault: str, mark: str) -> bool:
         """Mark a strike as begun; False when it was begun before, whatever came of it."""
-        with _written():
-            written = self._db.execute(
+        with written():
+            begun = self._db.execute(
                 "INSERT OR IGNORE INTO strike (fault, mark) VALUES (?, ?)", (fault, mark)
             )
-        return written.rowcount == 1
+        return begun.rowcount == 1
 
     def begun(self, fault: str, mark: str) -> bool:
         """Was this strike begun?"""
@@ -197,7 +192,7 @@ class Journal:
 
     def struck(self, fault: str, mark: str, outcome: str = "") -> None:
         """Mark a strike as finished; `outcome` says why it did nothing, if so."""
-        with _written():
+        with written():
             self._db.execute(
                 "UPDATE strike SET finished = 1, outcome = ? WHERE fault = ? AND mark = ?",
                 (outcome, fault, mark),
@@ -251,7 +246,7 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _written():
+        with written():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -260,40 +255,6 @@ class Journal:
                 if self._db.in_transaction:  # a full disk may have ended it already
                     self._db.execute("ROLLBACK")
                 raise
-
-
-class Notes:
-    """What an injector keeps about one target; on disk before `keep` returns."""
-
-    def __init__(self, db: sqlite3.Connection, key: LaneKey) -> None:
-        self._db, self._key = db, key
-
-    def keep(self, key: str, value: bytes) -> bytes:
-        """Store `value` under `key` unless something is there; return what is there."""
-        kept = self.recall(key)
-        if kept is None:
-            with _written():
-                self._db.execute(
-                    "INSERT INTO memory VALUES (?, ?, ?, ?, ?, ?)", (*self._key, key, value)
-                )
-            return value
-        return kept
-
-    def recall(self, key: str) -> bytes | None:
-        """Read what `keep` stored, or None."""
-        row = self._db.execute(
-            f"SELECT value FROM memory WHERE {_LANE} AND key = ?",  # noqa: S608 (constant)
-            (*self._key, key),
-        ).fetchone()
-        return None if row is None else bytes(row[0])
-
-
-@contextmanager
-def _written() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as failed:
-        raise TryAgain(f"the journal cannot be written: {failed}; see to its disk") from failed
 
 
 def _moment(text: str | None) -> datetime | None:

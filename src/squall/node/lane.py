@@ -9,7 +9,8 @@ from squall.errors import InvalidFault, TargetGone, TryAgain, Unsupported
 from squall.injection.contract import Live, Renewing
 from squall.injection.world.target import Target
 from squall.node.assignments import Assignment, Wanted
-from squall.node.journal import Journal, LaneKey, Touched
+from squall.node.journal import Journal, Touched
+from squall.node.notes import LaneKey
 from squall.node.proofs import Proofs
 from squall.node.reports import Reports
 from squall.node.rooms import Rooms

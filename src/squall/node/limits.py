@@ -89,15 +89,15 @@ class Limits:
         spec, target = judged.held.spec, assignment.target
         kind = kinds[assignment.key.kind]
         pod = self._pods.get(target.pod_uid)
-        if why := self._beyond_network(target, kind, pod) or self._beyond_extent(spec, target):
+        if why := self._beyond_network(target, kind, pod) or self._beyond(spec, target):
             return Refusal(why)
         if not self._asks_pods:
             return None
+        namespace = target.id.partition("/")[0]
         if pod is None or pod.id not in {target.id, target.id.rpartition("/")[0]}:
             return Refusal(f"{target.id}: this agent sees no such pod on its node", final=False)
         if target.container_id and bare(target.container_id) not in pod.containers:
             return Refusal(f"{target.id}: this agent sees no such container of it", final=False)
-        namespace = pod.id.partition("/")[0]
         why = self._policy.refuses(namespace, pod.labels, self._annotations.get(namespace))
         return Refusal(f"{target.id} {why}") if why else None
 
@@ -115,7 +115,10 @@ class Limits:
             "allow host network targets in the installation if that is meant"
         )
 
-    def _beyond_extent(self, spec: NodeFaultSpec, target: NodeFaultTarget) -> str:
+    def _beyond(self, spec: NodeFaultSpec, target: NodeFaultTarget) -> str:
+        namespace = target.id.partition("/")[0]
+        if self._policy.target_namespace not in {"", namespace}:  # its pods are not shown to us
+            return f"{target.id} {self._policy.refuses(namespace, {}, None)}"
         if self._policy.most_percent == EVERYTHING:
             return ""
         extent = spec.extent.get(target.selector_key)

@@ -4,9 +4,9 @@ from squall.api.node_fault import NodeFaultRecord, Proof
 from squall.injection.contract import Verdict
 from squall.node.assignments import Assignment, Ended, Wanted
 from squall.node.holdings import Judged
-from squall.node.journal import LaneKey
 from squall.node.leases import Standing
 from squall.node.limits import Refusal
+from squall.node.notes import LaneKey
 from squall.node.reports import Reports
 
 UNMEASURED = Proof(

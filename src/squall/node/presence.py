@@ -3,6 +3,7 @@
 As kubelets do it for nodes. It costs one small write a minute.
 """
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +18,8 @@ RENEW_SECONDS = 60.0
 LEASE_SECONDS = 180
 """An agent that was silent for so long does not run."""
 RETRY_SECONDS = 5.0
+LEAVE_SECONDS = 3.0
+"""For saying so at the end; kubelet waits 30 s for all of it."""
 
 
 class Presence:
@@ -44,6 +47,7 @@ class Presence:
         self._cluster, self._clock = cluster, clock
         self._namespace, self._node_name = namespace, node_name
         self._capabilities, self._needs = capabilities, tuple(sorted(set(needs)))
+        self._known = False
 
     async def run(self) -> None:
         """Try what the node can do, then tell again and again, until cancelled."""
@@ -55,7 +59,23 @@ class Presence:
                 logger(__name__).warning("Lease of this node not written: %s", refused)
                 await self._clock.sleep(RETRY_SECONDS)
             else:
+                self._known = True
                 await self._clock.sleep(RENEW_SECONDS)
+
+    def missing(self) -> str:
+        """Name what it waits for; empty once those who order faults can know of this agent."""
+        return "" if self._known else "the Lease of this node"
+
+    async def leave(self) -> None:
+        """Say that no agent runs here any more; who is not heard is found out by its silence."""
+        self._known = False
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._cluster.delete(
+                    LEASE, self._namespace, agent_lease_name(self._node_name)
+                )
+        except (ApiError, TimeoutError) as refused:
+            logger(__name__).warning("Lease of this node not removed: %s", refused)
 
     async def _tell(self, told: str) -> None:
         name = agent_lease_name(self._node_name)

@@ -2,7 +2,8 @@
 
 from squall.clock import Clock
 from squall.errors import TryAgain
-from squall.node.journal import LaneKey, Touched
+from squall.node.journal import Touched
+from squall.node.notes import LaneKey
 from squall.node.rooms import Rooms
 from squall.telemetry import logger
 

@@ -8,7 +8,8 @@ from squall.api.cluster import Change, Event, Object
 from squall.api.node_fault import NodeFaultTarget
 from squall.errors import TargetGone, TryAgain
 from squall.injection.world.target import Target
-from squall.node.journal import LaneKey, Touched
+from squall.node.journal import Touched
+from squall.node.notes import LaneKey
 
 _PREFIX = re.compile(r"^[a-z0-9.-]+://")
 

@@ -25,6 +25,8 @@ AUTHORITY = "squall-webhook-ca"
 LASTS = timedelta(days=365)
 OVERLAP = timedelta(minutes=10)
 """Longer than it takes a caller or a replica to see a changed object."""
+SPARE = timedelta(minutes=1)
+"""Nothing is served so shortly before its end, whatever the overlap: clocks differ."""
 LOOK_AGAIN = timedelta(hours=1)
 """At least so often: somebody may step the clock."""
 
@@ -67,13 +69,15 @@ def decide(data: Data, hosts: Sequence[str], now: datetime) -> Decision:
     if served is None:
         return Decision(Step.START if following is None else Step.PROMOTE, now)
     if following is not None:
-        due, step = _made(following) + OVERLAP, Step.PROMOTE
+        ends = served.not_valid_after_utc - SPARE
+        due, step = min(_made(following) + OVERLAP, ends), Step.PROMOTE
     elif not _ours(served):
         due, step = now + LOOK_AGAIN, Step.NOTHING
-    elif len(_certificates(data.get(TRUSTED, b""))) > 1:
-        due, step = _made(served) + 2 * OVERLAP, Step.FORGET
     else:
         due, step = _renewed(served), Step.PREPARE
+        forgotten = _made(served) + 2 * OVERLAP
+        if len(_certificates(data.get(TRUSTED, b""))) > 1 and now < due and forgotten < due:
+            due, step = forgotten, Step.FORGET
     if due <= now:
         return Decision(step, now)
     return Decision(Step.NOTHING, min(due, now + LOOK_AGAIN))

@@ -83,9 +83,9 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
-{{/* A probe by `squall health`: list of socket and further words. */}}
+{{/* A probe by `squall-node health`: list of further words. */}}
 {{- define "squall.health" -}}
 exec:
-  command: [squall, health, --socket, /run/squall/health.sock{{ range . }}, {{ . }}{{ end }}]
+  command: [squall-node, health, /run/squall/health.sock{{ range . }}, {{ . }}{{ end }}]
 timeoutSeconds: 15
 {{- end }}

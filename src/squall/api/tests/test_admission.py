@@ -88,7 +88,10 @@ def test_a_value_that_does_not_fit_its_mode_is_refused_in_upstreams_words(mode, 
         ({"whenCutOff": "hold"}, "spec.duration: Required value: whenCutOff: hold needs it"),
         ({"remoteCluster": "eu"}, 'spec.remoteCluster: Invalid value: "eu": no remote clusters'),
         ({"selection": "twice"}, 'spec.selection: Unsupported value: "twice": supported values'),
-        ({"seed": -1}, "spec.seed: Invalid value: -1: should be greater than or equal to 0"),
+        (
+            {"seed": -1},
+            "spec.seed: Invalid value: -1: spec.seed in body should be greater than or equal to 0",
+        ),
         ({"mode": "two"}, 'spec.mode: Unsupported value: "two": supported values: "one", "all"'),
         (
             {"selector": {"expressionSelectors": [{"key": "a", "operator": "In"}]}},
@@ -146,7 +149,7 @@ def test_a_workload_restarts_by_default_and_needs_a_command():
     kind = OWN["Workload"]
     assert kind.default({"spec": {"command": ["sh"]}})["spec"]["restartPolicy"] == "Always"
     assert [str(cause) for cause in kind.validate({"spec": {"command": []}}, None)] == [
-        'spec.command: Invalid value: "array": should have at least 1 items'
+        "spec.command: Invalid value: 0: spec.command in body should have at least 1 items"
     ]
 
 

@@ -1,5 +1,4 @@
 import asyncio
-import sys
 from contextlib import suppress
 
 import pytest
@@ -7,9 +6,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from squall.api.fake_cluster import FakeCluster
 from squall.app.admittance import REMEMBERED_SECONDS
-from squall.app.asking import ask, told_directly
 from squall.app.inspection import address_of, health_served, metrics_served
 from squall.clock import FakeClock
+from testbed.health import ask
 
 
 class Reviews(FakeCluster):
@@ -65,34 +64,6 @@ def test_nobody_there_is_not_healthy(tmp_path):
     healthy, said = ask(tmp_path / "none", ready=False)
     assert not healthy
     assert "No such file" in said
-
-
-@pytest.mark.parametrize(
-    ("arguments", "answered"),
-    [
-        (["health", "--socket", "/nowhere"], 1),
-        (["health", "--socket", "/nowhere", "--ready"], 1),
-        (["health", "--ready", "--socket", "/nowhere"], 1),
-        (["health", "--help"], None),
-        (["get"], None),
-        ([], None),
-    ],
-)
-def test_the_short_way_takes_what_kubelet_asks_and_leaves_the_rest(arguments, answered):
-    assert told_directly(arguments) == answered
-
-
-async def test_the_short_way_loads_nothing_of_weight(tmp_path):
-    code = (
-        "import sys; sys.argv = ['squall', 'health', '--socket', '/nowhere']\n"
-        "from squall.app import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert end.code == 1\n"
-        "heavy = {'pydantic', 'typer', 'asyncio', 'yaml', 'httpx2'} & sys.modules.keys()\n"
-        "assert not heavy, heavy\n"
-    )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    assert await process.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """A controller on a fake API with agents that answer, for tests."""
 
 import asyncio
+import json
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
-from squall.api.cluster import EVENT, NODE, NODE_FAULT, POD, Change, Object, Resource
+from squall.api.cluster import EVENT, LEASE, NODE, NODE_FAULT, POD, Change, Object, Resource
 from squall.api.fake_cluster import FakeCluster
+from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
+from squall.api.names import agent_lease_name
 from squall.clock import FakeClock, settle
 from squall.controller.loop import Controller
 from squall.faults import kinds
@@ -15,6 +18,7 @@ KINDS = kinds()
 NETWORK = KINDS["NetworkChaos"].resource
 POD_CHAOS = KINDS["PodChaos"].resource
 LEASE_SECONDS = 60.0
+NEEDS = sorted({need for kind in KINDS.values() for need in kind.needs})
 
 
 class FakeAgent:
@@ -98,6 +102,28 @@ class Scene:
         if agent:
             self.agents[name] = FakeAgent(self.cluster, name)
             self.tasks.append(asyncio.create_task(self.agents[name].run()))
+            await self.tell(name)
+
+    async def tell(self, node: str, **lacking: str) -> None:
+        """Renew the Lease of an agent; `shape="why"` says that its node has no network:shape."""
+        missing = {need: f"missing: {lacking[need.partition(':')[2]]}"
+                   for need in NEEDS if need.partition(":")[2] in lacking}  # fmt: skip
+        told = json.dumps(dict.fromkeys(NEEDS, "ok") | missing)
+        name = agent_lease_name(node)
+        lease = {
+            "metadata": {
+                "name": name, "namespace": "squall", "labels": {COMPONENT: AGENT_COMPONENT},
+                "annotations": {ABILITIES: told},
+            },
+            "spec": {
+                "holderIdentity": node, "leaseDurationSeconds": 180,
+                "renewTime": self.clock.now().isoformat(),
+            },
+        }  # fmt: skip
+        if (LEASE, "squall", name) in self.cluster.objects:
+            await self.cluster.patch(LEASE, "squall", name, lease)
+        else:
+            await self.cluster.create(LEASE, lease)
 
     async def pod(
         self, name: str, node: str = "n1", container: str = "c1", **labels: str

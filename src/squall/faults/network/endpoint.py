@@ -2,6 +2,7 @@
 
 import re
 from ipaddress import ip_network
+from typing import Literal
 
 from squall.api.wire import Wire
 
@@ -19,6 +20,8 @@ class Endpoint(Wire):
     """A canonical network, as `10.0.0.7/32` and `fd00::7/128`, or a name still to be looked up."""
     port: int = 0
     """Destination port; 0 means any."""
+    translated: Literal[True] | None = None
+    """Nobody answers a ping there: it is the address of a Service. Absent else, to stay small."""
 
     @property
     def is_name(self) -> bool:

@@ -244,9 +244,14 @@ def share(spec: NetworkChaosSpec, selector_key: str, peers: Peers) -> NetworkFau
 def _far(spec: NetworkChaosSpec, key: str, peers: Peers) -> tuple[Endpoint, ...] | None:
     if spec.target is None and not spec.external_targets:
         return None
-    selected = (address for peer in peers.get(key, ()) for address in peer.addresses)
+    selected = peers.get(key, ())
     found: Iterable[Endpoint] = (
-        *(Endpoint(host=str(ip_network(address))) for address in selected),
+        *(Endpoint(host=str(ip_network(a))) for peer in selected for a in peer.addresses),
+        *(
+            Endpoint(host=str(ip_network(a)), translated=True)
+            for peer in selected
+            for a in peer.translated
+        ),
         *(endpoint(text) for text in spec.external_targets or ()),
     )
     return tuple(dict.fromkeys(found))

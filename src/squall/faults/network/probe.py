@@ -108,7 +108,7 @@ def reachable(fault: NetworkFault, own: Collection[str] = ()) -> str | None:
     ends = [*(cut.peers for cut in fault.cuts), fault.shape.peers if fault.shape else ()]
     for endpoint in (endpoint for peers in ends for endpoint in peers or ()):
         address, _, length = endpoint.host.partition("/")
-        if address in own:
+        if address in own or endpoint.translated:
             continue
         if not endpoint.port and length == ("128" if ":" in address else "32"):
             return address

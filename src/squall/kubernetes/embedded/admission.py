@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from squall.api.cluster import ApiError, Object
+from squall.api.schema_check import drop_nulls, problems, prune
 from squall.api.served import Cause, Schema, ServedKind
 from squall.kubernetes.embedded.kinds import is_core
 from squall.kubernetes.embedded.metadata import metadata_problems
 from squall.kubernetes.embedded.refusals import cannot_be_handled, invalid
-from squall.kubernetes.embedded.schema_check import drop_nulls, fill_defaults, problems, prune
 
 _ENVELOPE = ("apiVersion", "kind", "metadata")
 
@@ -60,35 +60,31 @@ def admit(
     obj = {name: obj[name] for name in _ENVELOPE} | body
     if part:
         part_schema = {"properties": {part: schema["properties"].get(part, {})}}
-        causes = _schema_problems(kind, part_schema, body)
+        causes = problems(part_schema, body)
     elif before and body == _without_envelope(before):
         causes = metadata_problems(obj)
     else:
-        fill_defaults(schema, body)
-        obj = kind.default(obj | body)
-        causes = metadata_problems(obj) + _schema_problems(kind, schema, _without_envelope(obj))
-        causes = causes or kind.validate(obj, before)
+        obj = kind.default(obj)
+        causes = metadata_problems(obj) + kind.validate(obj, before)
     if causes:
-        raise invalid(kind.resource, obj["metadata"].get("name", ""), causes)
+        raise _refused(kind, obj, causes)
     return obj
 
 
 def _body_schema(schema: Schema) -> Schema:
     properties = {k: v for k, v in schema.get("properties", {}).items() if k not in _ENVELOPE}
-    required = [name for name in schema.get("required", ()) if name not in _ENVELOPE]
-    return schema | {"properties": properties, "required": required}
+    return schema | {"properties": properties}
 
 
 def _without_envelope(obj: Object) -> dict[str, Any]:
     return {name: value for name, value in obj.items() if name not in _ENVELOPE}
 
 
-def _schema_problems(kind: ServedKind, schema: Schema, body: dict[str, Any]) -> list[Cause]:
-    found = problems(schema, body)
-    wrong_types = [cause for cause in found if cause.reason == "FieldValueTypeInvalid"]
+def _refused(kind: ServedKind, obj: Object, causes: list[Cause]) -> ApiError:
+    wrong_types = [cause for cause in causes if cause.reason == "FieldValueTypeInvalid"]
     if wrong_types and is_core(kind.resource):  # typed kinds fail while they are decoded
-        raise cannot_be_handled(kind.resource, "; ".join(map(str, wrong_types)))
-    return found
+        return cannot_be_handled(kind.resource, "; ".join(map(str, wrong_types)))
+    return invalid(kind.resource, obj["metadata"].get("name", ""), causes)
 
 
 def _report_unknown(kind: ServedKind, unknown: list[str], options: WriteOptions) -> None:

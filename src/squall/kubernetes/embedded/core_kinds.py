@@ -4,15 +4,20 @@ Their schemas name what is read here, so that a wrong type is refused; all else 
 """
 
 from base64 import b64encode
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from squall.api.cluster import EVENT, LEASE, NAMESPACE, NODE, POD, SERVICE, Object, Resource
+from squall.api.schema_check import problems
 from squall.api.served import AGE, Cause, Column, Schema, ServedKind
 
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")
 SECRET = Resource("", "v1", "Secret", "secrets")
+
+Rule = Callable[[Object, Object | None], list[Cause]]
+"""(new object, old or None) -> every reason to refuse what has the right shape."""
 
 _KEEP = "x-kubernetes-preserve-unknown-fields"
 _TEXT: Schema = {"type": "string"}
@@ -182,9 +187,17 @@ def _same_containers(new: Object, old: Object | None) -> list[Cause]:
     return [Cause("spec", "FieldValueForbidden", message)]
 
 
-def _kind(resource: Resource, schema: Schema, **more: Any) -> ServedKind:  # noqa: ANN401  (fields of ServedKind)
-    plain = ServedKind(resource, schema, _as_it_is, _nothing_more, status=False)
-    return replace(plain, **more)
+def _kind(
+    resource: Resource,
+    schema: Schema,
+    *,
+    validate: Rule = _nothing_more,
+    **more: Any,  # noqa: ANN401  (fields of ServedKind)
+) -> ServedKind:
+    def judge(new: Object, old: Object | None) -> list[Cause]:
+        return problems(schema, new) or validate(new, old)
+
+    return replace(ServedKind(resource, schema, _as_it_is, judge, status=False), **more)
 
 
 def core_kinds() -> list[ServedKind]:

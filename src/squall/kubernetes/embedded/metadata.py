@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 from squall.api.cluster import Object, Resource
+from squall.api.schema_check import drop_nulls, problems, prune
 from squall.api.served import Cause, Schema
 from squall.kubernetes.embedded.refusals import bad_request, cannot_be_handled
-from squall.kubernetes.embedded.schema_check import drop_nulls, problems, prune
 
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}

@@ -18,7 +18,7 @@ from squall.api.cluster import (
     NotFound,
     Unreachable,
 )
-from squall.kubernetes.client import HttpCluster, path_of
+from squall.kubernetes.client import REQUESTS_AT_ONCE, HttpCluster, path_of
 from squall.kubernetes.connection import Connection, refusal
 
 
@@ -175,3 +175,35 @@ def test_errors_are_named_by_what_to_do_next(code, reason, error):
 )
 def test_paths_are_those_of_the_kubernetes_api(where, path):
     assert path_of(*where) == path
+
+
+async def test_a_lease_is_renewed_while_a_storm_of_requests_waits_for_the_server():
+    waiting, full, storm = asyncio.Event(), asyncio.Event(), []
+
+    async def serve(reader, writer):
+        asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if "/leases/" in asked:
+            writer.write(http("200 OK", b'{"kind":"Lease"}'))
+        else:
+            storm.append(asked)
+            if len(storm) == REQUESTS_AT_ONCE:
+                full.set()
+            await waiting.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = KubeConfig.from_server(f"http://127.0.0.1:{port}").get()
+    async with server, HttpCluster(Connection(config)) as cluster:
+        others = [
+            asyncio.create_task(cluster.patch(POD, "default", f"web-{n}", {}))
+            for n in range(2 * REQUESTS_AT_ONCE)
+        ]
+        async with asyncio.timeout(5):
+            await full.wait()
+            assert await cluster.patch(LEASE, "squall", "one", {}) == {"kind": "Lease"}
+        assert len(storm) == REQUESTS_AT_ONCE
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        waiting.set()

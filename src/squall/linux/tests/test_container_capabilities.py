@@ -1,25 +1,90 @@
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from squall.faults import kinds
 from squall.linux.container_capabilities import CONTAINER_TRIALS
+from squall.linux.sandbox_cgroups import SandboxCgroups
 from squall.node.doctor import Ability
 
 pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
 
-def trials_left():
-    return {str(path) for path in Path("/sys/fs/cgroup").rglob("squall-trial-*")}
+EVERY_TRIAL = """
+import asyncio, json
+from squall.linux.capabilities import LinuxCapabilities
+from squall.linux.container_capabilities import CONTAINER_TRIALS
+from squall.faults import kinds
+needs = sorted({need for kind in kinds().values() for need in kind.needs})
+found = asyncio.run(LinuxCapabilities(CONTAINER_TRIALS).examine(needs))
+print(json.dumps({name: [one.ability, one.why] for name, one in found.items()}))
+"""
+NETWORK = ("network:partition", "network:shape")
+STRESS = ("stress:cpu", "stress:memory")
+
+
+def left_by(pid):
+    """Name cgroups of trials of a process, and who is in them: other trials run meanwhile."""
+    root, name = Path("/sys/fs/cgroup"), f"squall-trial-{pid}-"
+    found = {str(path) for path in [*root.glob(f"{name}*"), *root.glob(f"*/{name}*")]}
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        with suppress(OSError):
+            found |= {path.parent.name} if name in path.read_text() else set()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("lacking", "names", "way_out"),
+    [
+        ("sys_admin", NETWORK, "CAP_SYS_ADMIN"),
+        ("sys_ptrace", NETWORK, "CAP_SYS_PTRACE"),
+        ("net_admin", NETWORK, "not permitted"),
+        ("dac_override", ("pod:freeze", *STRESS), "denied"),
+        ("kill", STRESS, "CAP_KILL"),
+        ("setuid", STRESS, "CAP_SETUID"),
+        ("setgid", STRESS, "CAP_SETGID"),
+    ],
+)
+def test_what_a_missing_right_takes_away_is_told_and_no_trial_leaves_a_trace(
+    lacking, names, way_out
+):
+    without = ["setpriv", f"--bounding-set=-{lacking}", f"--inh-caps=-{lacking}", "--"]
+    command = [*without, sys.executable, "-c", EVERY_TRIAL]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trying:
+        said, _ = trying.communicate()
+    found = json.loads(said)
+    assert set(found) == {need for kind in kinds().values() for need in kind.needs}
+    for name in names:
+        ability, why = found[name]
+        assert ability == Ability.MISSING, name
+        assert way_out in why
+    assert left_by(trying.pid) == set()
 
 
 @pytest.mark.parametrize("name", CONTAINER_TRIALS)
 async def test_what_this_host_can_do_is_found_out_without_a_trace(name):
-    before = trials_left()
     capability = await CONTAINER_TRIALS[name]()
     assert capability.name == name
     assert capability.ability is Ability.OK, capability.why
     assert "cgroup v" in capability.path
-    assert trials_left() <= before
+    assert left_by(os.getpid()) == set()
+
+
+def test_a_trial_that_was_killed_in_the_middle_is_cleared_away_by_the_next():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = SandboxCgroups(f"squall-trial-{gone.pid}-test")
+    made = left.create("one")
+    for path in {path.parent for path in made}:
+        os.utime(path, (0, 0))
+    asyncio.run(CONTAINER_TRIALS["pod:freeze"]())
+    assert left_by(gone.pid) == set()
 
 
 async def test_a_missing_stress_ng_is_named_with_the_way_out(monkeypatch):

@@ -15,7 +15,8 @@ from squall.injection.world import World
 from squall.injection.world.fake import Fate, Killed
 from squall.node.agent import Agent
 from squall.node.fake_processes import FakeProcesses
-from squall.node.journal import Journal, LaneKey, Notes
+from squall.node.journal import Journal
+from squall.node.notes import LaneKey, Notes
 from squall.node.tests.paint import PAINT, Walls
 
 NODE = "n1"

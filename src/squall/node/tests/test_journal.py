@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from squall.errors import TryAgain
-from squall.node.journal import Journal, LaneKey, Noted, Touched
+from squall.node.journal import Journal, Noted, Touched
+from squall.node.notes import LaneKey
 
 KEY = LaneKey("PaintChaos", "default/web", "uid-web", "")
 OTHER = KEY._replace(container="c" * 64)
@@ -113,7 +114,8 @@ def test_a_journal_has_one_holder(journal, path):
 
 WRITER = """
 import pathlib, sys
-from squall.node.journal import Journal, LaneKey
+from squall.node.journal import Journal
+from squall.node.notes import LaneKey
 journal = Journal(pathlib.Path(sys.argv[1]), "boot")
 for number in range(10_000):
     journal.memory(LaneKey("k", "t", "u", "")).keep(str(number), b"v")

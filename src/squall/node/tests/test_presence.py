@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from squall.api.cluster import LEASE
+from squall.api.cluster import LEASE, NotFound
 from squall.api.fake_cluster import FakeCluster
 from squall.api.names import agent_lease_name
 from squall.clock import FakeClock, settle
@@ -31,14 +31,16 @@ async def told():
         needs=["a:works", "b:lacks", "c:new", "a:works"],
     )  # fmt: skip
     task = asyncio.create_task(presence.run())
+    assert presence.missing()
     await settle(50)
-    yield cluster, clock
+    yield cluster, clock, presence
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_node_with_an_agent_has_a_lease_that_says_what_it_can_do(told):
-    cluster, _ = told
+    cluster, _, presence = told
+    assert not presence.missing()
     lease = await cluster.get(LEASE, "squall", "squall-agent-n1")
     assert lease["spec"]["holderIdentity"] == "n1"
     assert json.loads(lease["metadata"]["annotations"]["squall.dev/abilities"]) == {
@@ -49,7 +51,7 @@ async def test_a_node_with_an_agent_has_a_lease_that_says_what_it_can_do(told):
 
 
 async def test_it_is_renewed_once_a_minute_and_made_again_when_somebody_removed_it(told):
-    cluster, clock = told
+    cluster, clock, _ = told
     first = await cluster.get(LEASE, "squall", "squall-agent-n1")
     await clock.advance(RENEW_SECONDS / 2)
     await settle(50)
@@ -60,6 +62,15 @@ async def test_it_is_renewed_once_a_minute_and_made_again_when_somebody_removed_
     await settle(50)
     again = await cluster.get(LEASE, "squall", "squall-agent-n1")
     assert again["spec"]["renewTime"] > first["spec"]["renewTime"]
+
+
+async def test_who_ends_leaves_no_lease_behind_and_minds_none_that_is_gone(told):
+    cluster, _, presence = told
+    await presence.leave()
+    with pytest.raises(NotFound):
+        await cluster.get(LEASE, "squall", "squall-agent-n1")
+    assert presence.missing()
+    await presence.leave()
 
 
 def test_the_name_of_any_node_makes_a_name_of_a_lease():

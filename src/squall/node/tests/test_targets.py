@@ -4,7 +4,7 @@ from squall.api.cluster import Change, Event
 from squall.api.node_fault import NodeFaultTarget
 from squall.errors import TargetGone, TryAgain
 from squall.node.fake_processes import FakeProcesses
-from squall.node.journal import LaneKey
+from squall.node.notes import LaneKey
 from squall.node.targets import Targets, bare, container_ids, lane_key
 
 POD = LaneKey("K", "d/web", "u1", "")

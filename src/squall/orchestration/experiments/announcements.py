@@ -53,6 +53,15 @@ def failed_on(record_id: str, activity: str, why: str) -> Announcement:
     return replace(said, target=record_id, detail=why, several=f"Failed to {activity} for")
 
 
+def passed_over(record_id: str, why: str) -> Announcement:
+    """Say that a pod matches and is not hit: nobody on its node could, or nobody may."""
+    fields = {"id": record_id, "err": why}
+    return Announcement(
+        "PassedOver", f"{record_id} {why}", "selection", "Warning", fields,
+        target=record_id, detail=why, several="not hit:",
+    )  # fmt: skip
+
+
 def proven(record_id: str, proof: Proof) -> Announcement:
     """Say what was measured inside one target."""
     asked = f"asked {proof.asked}, " if proof.asked else ""

@@ -1,7 +1,7 @@
 """Write down for each node what its agent shall make true."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
@@ -12,9 +12,11 @@ from squall.api.policy import Extent
 from squall.api.status import Record
 from squall.injection.kind import FaultKind, Peer, Peers
 from squall.orchestration.experiments.facts import Assigned, Key, Seen
+from squall.orchestration.experiments.matching import namespaces_of
 from squall.orchestration.experiments.pods import Container, Pod
 from squall.orchestration.experiments.records import MOST_DETAILED
 from squall.orchestration.experiments.selection import pod_id_of
+from squall.orchestration.experiments.services import Services
 
 DEADLINE_GRACE = timedelta(seconds=0.5)
 """How much later than the controller an agent ends a fault by itself."""
@@ -105,6 +107,8 @@ class Assignments:
     records: Sequence[Record]
     pods: Mapping[str, Pod]
     ends: datetime | None
+    services: Services = field(default_factory=Services)
+    """In front of pods."""
     refused: bool = False
     """True where the room does not accept the spec, so that `given` is empty."""
     api_node: str = ""
@@ -140,8 +144,21 @@ class Assignments:
         return {one.spec.node_name: one.spec for one in self.assigned}
 
     def place(self, record: Record, before: Place | None) -> Place | None:
-        """Find where a target is now; None where nothing of it runs."""
+        """Find where a target is now; None where nothing of it runs, or it is no target of ours."""
+        if not self._may_be_ours(record):
+            return None
         return located(record, self.pods, before, api_node=self.api_node)
+
+    def _may_be_ours(self, record: Record) -> bool:
+        """Could its selector have chosen it? Others than the controller may have written it."""
+        spec = self.seen.spec
+        if spec is None:
+            return True  # nothing is begun then
+        selector = spec.selectors().get(record.selector_key)
+        if selector is None:
+            return False
+        namespaces = namespaces_of(selector.selector, self.seen.namespace)
+        return record.id.partition("/")[0] in namespaces
 
     @cached_property
     def extent(self) -> dict[str, Extent]:
@@ -207,10 +224,13 @@ class Assignments:
     def _peers(self, key: str) -> list[Peer]:
         mine = [record for record in self.records if record.selector_key == key]
         pods = [self.pods.get(pod_id_of(record.id)) for record in mine]
-        return [
+        selected = [
             Peer(record.id, pod.addresses if pod else ())
             for record, pod in zip(mine, pods, strict=True)
         ]
+        services = self.services.in_front_of([a for peer in selected for a in peer.addresses])
+        in_front = [Peer("/".join(name), (), found) for name, found in services.items()]
+        return [*selected, *in_front]
 
     def _spec(
         self, node: str, targets: Sequence[NodeFaultTarget], phase: Literal["Run", "Stop"]
@@ -240,4 +260,4 @@ def _container(record: Record, pod: Pod) -> Container | None:
     name = record.id.split("/")[2:]
     if not name:
         return pod.first_running
-    return next((c for c in pod.containers if c.name == name[0] and c.running), None)
+    return next((c for c in pod.named(name) if c.running), None)

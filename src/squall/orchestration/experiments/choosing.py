@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from squall.api.experiment import ExperimentSpec
 from squall.api.policy import Policy
 from squall.api.status import Record
-from squall.injection.kind import FaultKind
+from squall.errors import InvalidFault
+from squall.injection.kind import FaultKind, Peer, Peers
 from squall.orchestration.experiments.desire import Desire
 from squall.orchestration.experiments.draw import seed_of
 from squall.orchestration.experiments.facts import Facts, Key, Seen
 from squall.orchestration.experiments.following import follow
 from squall.orchestration.experiments.records import fresh
-from squall.orchestration.experiments.selection import Scope, select
+from squall.orchestration.experiments.selection import Scope, Skipped, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Chosen:
     """Targets that a live selection gives up."""
     problem: str = ""
     """Why nothing could be chosen."""
+    passed_over: tuple[Skipped, ...] = ()
+    """Who else would have been chosen from, had its node an agent that can do it."""
 
 
 def choose(facts: Facts, seen: Seen, wanted: Desire) -> Chosen:
@@ -66,7 +69,28 @@ def scope_of(
         per_container=kind.per_container(spec),
         policy=policy,
         by_network=any(need.startswith("network:") for need in kind.needs),
+        needs=_needs(kind, spec),
     )
+
+
+def _needs(kind: FaultKind, spec: ExperimentSpec) -> dict[str, tuple[str, ...]]:
+    """Say what the agents of targets must be able to do, by selector key.
+
+    Nothing is needed where the API alone brings the fault about, and of pods that are only the
+    other end of one.
+    """
+    if kind.by_api(spec):
+        return {}
+    needs = kind.needs if kind.needed is None else kind.needed(spec)
+    nobody: dict[str, tuple[Peer, ...]] = dict.fromkeys(spec.selectors(), ())
+    return {key: needs for key in nobody if _gets(kind, spec, key, nobody)}
+
+
+def _gets(kind: FaultKind, spec: ExperimentSpec, key: str, peers: Peers) -> bool:
+    try:
+        return kind.share(spec, key, peers) is not None
+    except (InvalidFault, ValueError):
+        return True  # said in its own words once there are targets
 
 
 def is_live(facts: Facts, seen: Seen) -> bool:
@@ -79,4 +103,5 @@ def _first(scope: Scope, facts: Facts) -> Chosen:
     selection = select(scope, facts.inventory)
     if selection.empty:
         return Chosen(None, problem=selection.empty)
-    return Chosen(tuple(fresh(choice.selector_key, choice.id) for choice in selection.chosen))
+    records = tuple(fresh(choice.selector_key, choice.id) for choice in selection.chosen)
+    return Chosen(records, passed_over=tuple(s for s in selection.skipped if s.told))

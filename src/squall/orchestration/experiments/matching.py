@@ -27,7 +27,7 @@ def matching(selector: PodSelectorSpec, inventory: Inventory, namespace: str) ->
     if selector.pods:
         listed = {f"{space}/{name}" for space, names in selector.pods.items() for name in names}
         return [pod for pod in inventory.pods if pod.id in listed]
-    namespaces = selector.namespaces or [namespace]
+    namespaces = namespaces_of(selector, namespace)
     nodes = _nodes(selector, inventory)
     return [
         pod
@@ -42,6 +42,11 @@ def matching(selector: PodSelectorSpec, inventory: Inventory, namespace: str) ->
     ]
 
 
+def namespaces_of(selector: PodSelectorSpec, namespace: str) -> Collection[str]:
+    """Name the namespaces in which a selector can find anything, as `matching` reads it."""
+    return selector.pods or selector.namespaces or (namespace,)
+
+
 def missing(selector: PodSelectorSpec, inventory: Inventory) -> list[str]:
     """Name the listed pods that do not exist."""
     there = {pod.id for pod in inventory.pods}
@@ -49,13 +54,19 @@ def missing(selector: PodSelectorSpec, inventory: Inventory) -> list[str]:
     return [name for name in listed if name not in there]
 
 
-def why_not(pod: Pod, inventory: Inventory) -> str:
-    """Say why a matching pod cannot be a target now; empty when it can."""
+def why_not(pod: Pod, inventory: Inventory, *, begins: bool = False) -> str:
+    """Say why a matching pod cannot be a target now; empty when it can.
+
+    Args:
+        pod: it matches.
+        inventory: what else there is.
+        begins: a container that is asked for runs, though the pod's init containers have not ended.
+    """
     if pod.phase in _COMPLETED:
         return f"is completed ({pod.phase})"
     if pod.deleting:
         return "is being deleted"
-    if pod.phase != "Running":
+    if pod.phase != "Running" and not (begins and pod.phase == "Pending"):
         return f"is not running ({pod.phase})"
     if pod.node not in inventory.nodes:
         return f"is on node {pod.node!r}, which is not known here"

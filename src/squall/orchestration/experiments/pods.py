@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from squall.api.cluster import Object
+from squall.orchestration.experiments.agents import Abilities
+from squall.orchestration.experiments.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,12 @@ class Inventory:
     """Labels of every known node, by its name."""
     namespaces: Mapping[str, Mapping[str, str]] | None = None
     """Annotations of every namespace, by its name; None where nobody has to know them."""
+    agents: Mapping[str, Abilities] | None = None
+    """What each node with an agent can do, by its name; None where nobody has to know."""
     nodes_labelled: bool = True
     """False where nodes may not be read: then those are known that pods run on, by name alone."""
+    services: Services = field(default_factory=Services)
+    """None where there can be none, as on one host."""
 
     @cached_property
     def by_id(self) -> Mapping[str, Pod]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from squall.api.policy import Extent, Policy
 from squall.api.selector import PodSelector
+from squall.orchestration.experiments.agents import why_no_agent
 from squall.orchestration.experiments.draw import quota, ranked
 from squall.orchestration.experiments.matching import matching, missing, why_not
 from squall.orchestration.experiments.pods import Container, Inventory, Pod
@@ -24,6 +25,9 @@ class Scope:
     """What the installation lets experiments hit."""
     by_network: bool = False
     """Does the fault change the network, which some pods share with their node?"""
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the agents of targets must be able to do, by selector key; a key is absent where
+    targets need no agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class Skipped:
     selector_key: str
     id: str
     reason: str
+    told: bool = False
+    """Does an event say so? It does where the cluster's owner could change it: no agent, a node
+    that lacks something, the policy of the installation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +110,22 @@ def pool_of(scope: Scope, key: str, inventory: Inventory) -> Pool:
     skipped = [Skipped(key, name, "does not exist") for name in missing(selector, inventory)]
     total, ready = 0, []
     for pod in matching(selector, inventory, scope.namespace):
-        if reason := why_not(pod, inventory) or refused(scope, pod, inventory):
+        begins = scope.per_container and any(
+            container.running for container in pod.named(_container_names(scope, key))
+        )
+        if reason := why_not(pod, inventory, begins=begins):
             skipped.append(Skipped(key, pod.id, reason))
             continue
+        if reason := refused(scope, pod, inventory):
+            skipped.append(Skipped(key, pod.id, reason, told=True))
+            continue
         total += 1
-        if choices_in(scope, key, pod):
-            ready.append(pod)
-        else:
+        if not choices_in(scope, key, pod):
             skipped.append(Skipped(key, pod.id, _no_container(scope, key)))
+        elif reason := _no_agent(scope, key, pod, inventory):
+            skipped.append(Skipped(key, pod.id, reason, told=True))
+        else:
+            ready.append(pod)
     return Pool(total, tuple(ready), tuple(skipped))
 
 
@@ -122,6 +137,12 @@ def refused(scope: Scope, pod: Pod, inventory: Inventory) -> str:
     if pod.host_network and scope.by_network and not scope.policy.allow_host_network:
         return "shares the network of its node; the installation must allow host network targets"
     return ""
+
+
+def _no_agent(scope: Scope, key: str, pod: Pod, inventory: Inventory) -> str:
+    if key not in scope.needs:
+        return ""
+    return why_no_agent(pod.node, scope.needs[key], inventory.agents)
 
 
 def drawn_from(scope: Scope, key: str, pods: Sequence[Pod]) -> list[Pod]:

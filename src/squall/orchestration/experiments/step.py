@@ -66,6 +66,7 @@ class _Step:
     def decide(self) -> Decision:
         """Put it all together."""
         chosen, plan = self._chosen()
+        self.told += [say.passed_over(one.id, one.reason) for one in chosen.passed_over]
         standing = self._standing(chosen, plan)
         orders = self._orders(chosen, plan, standing)
         records = self._moved(chosen, standing)
@@ -103,6 +104,7 @@ class _Step:
             assigned=self.facts.assigned,
             records=chosen.records or (),
             pods=self.facts.inventory.by_id,
+            services=self.facts.inventory.services,
             ends=self.wanted.ends,
             api_node=self._api_node(),
             totals=self._totals,

@@ -5,6 +5,7 @@ from cryptography import x509
 
 from squall.certificates import make_authority, make_server
 from squall.webhook.rotation import (
+    AUTHORITY,
     LASTS,
     LOOK_AGAIN,
     NEXT,
@@ -12,7 +13,9 @@ from squall.webhook.rotation import (
     OVERLAP,
     SERVED,
     SERVED_KEY,
+    SPARE,
     TRUSTED,
+    Decision,
     Step,
     carry_out,
     decide,
@@ -29,6 +32,8 @@ def made(at=NOW, hosts=HOSTS):
 
 GOOD, OTHER = made(), made()
 PREPARED = carry_out(Step.PREPARE, GOOD, HOSTS, DUE)
+LATE = carry_out(Step.PREPARE, GOOD, HOSTS, NOW + LASTS - 3 * SPARE)
+TWO_TRUSTED = {TRUSTED: GOOD[TRUSTED] + OTHER[TRUSTED], NEXT: b"", NEXT_KEY: b""}
 PROMOTED = carry_out(Step.PROMOTE, PREPARED, HOSTS, DUE + OVERLAP)
 
 
@@ -63,11 +68,14 @@ def foreign():
         (made(hosts=("another.squall.svc",)), NOW, Step.START),
         (PREPARED, DUE, Step.NOTHING),
         (PREPARED, DUE + OVERLAP, Step.PROMOTE),
-        (PREPARED | {NEXT: b"broken"}, DUE, Step.FORGET),
+        (PREPARED | {NEXT: b"broken"}, DUE, Step.PREPARE),
         (PREPARED | {SERVED: b"broken"}, DUE, Step.PROMOTE),
         (PREPARED | {SERVED: b"broken", NEXT_KEY: b""}, DUE, Step.START),
         (PROMOTED, DUE + OVERLAP, Step.NOTHING),
         (PROMOTED, DUE + 2 * OVERLAP, Step.FORGET),
+        (LATE, NOW + LASTS - 2 * SPARE, Step.NOTHING),
+        (LATE, NOW + LASTS - SPARE, Step.PROMOTE),
+        (LATE | TWO_TRUSTED, NOW + LASTS - 2 * SPARE, Step.PREPARE),
         (foreign(), NOW, Step.NOTHING),
         (foreign(), DUE, Step.NOTHING),
         (foreign(), NOW + LASTS, Step.START),
@@ -106,3 +114,12 @@ def vouched(bundle, served):
     issuers = [one.public_key() for one in x509.load_pem_x509_certificates(bundle)]
     wanted = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     return any(x509.AuthorityKeyIdentifier.from_issuer_public_key(one) == wanted for one in issuers)
+
+
+def test_a_renewal_is_not_slept_through_for_what_may_be_forgotten_later():
+    early = NOW + timedelta(minutes=3)
+    authority = make_authority(AUTHORITY, NOW, timedelta(minutes=9))
+    server = make_server(authority, "x", HOSTS, NOW, timedelta(minutes=9))
+    trusted = authority.certificate + GOOD[TRUSTED]
+    data = {SERVED: server.certificate, SERVED_KEY: server.key, TRUSTED: trusted}
+    assert decide(data, HOSTS, early) == Decision(Step.NOTHING, NOW + timedelta(minutes=6))

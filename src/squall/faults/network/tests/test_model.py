@@ -69,6 +69,16 @@ def test_packets_are_shaped_where_they_are_sent(direction, of_main, of_target):
         assert (fault and fault.shape and fault.shape.peers) == expected
 
 
+def test_a_service_in_front_of_the_other_end_is_meant_too():
+    peers = {".Target": [*PEERS[".Target"], Peer("d/db", translated=("10.96.0.9",))]}
+    service = Endpoint(host="10.96.0.9/32", translated=True)
+    asked = share(spec(action="partition", target=SELECTOR), ".", peers)
+    assert ways(asked) == [("out", (*DB, service), "")]
+    told = asked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert NetworkFault.model_validate(told) == asked
+    assert "translated" not in told["cuts"][0]["peers"][0]
+
+
 def test_without_another_end_every_packet_is_meant():
     assert ways(share(spec(action="partition"), ".", PEERS)) == [("out", None, "")]
     assert share(spec(action="loss", loss={"loss": "5"}), ".", PEERS).shape.peers is None
@@ -134,7 +144,7 @@ def test_bandwidth_is_a_bucket_and_nothing_else():
         (
             {"action": "delay", "delay": {"latency": "10"}},
             "spec.delay.latency",
-            'Invalid value: "10": should match',
+            'Invalid value: "10": spec.delay.latency in body should match',
         ),
         (
             {"action": "loss", "loss": {"loss": "110"}},
@@ -145,6 +155,11 @@ def test_bandwidth_is_a_bucket_and_nothing_else():
             {"action": "bandwidth", "bandwidth": {"rate": "fast", "limit": 1, "buffer": 1}},
             "spec.bandwidth.rate",
             'Invalid value: "fast": is not a rate',
+        ),
+        (
+            {"action": "bandwidth", "bandwidth": {"rate": "1mbps", "limit": 2**31, "buffer": 1}},
+            "spec.bandwidth.limit",
+            "Invalid value: 2147483648: Input should be less than or equal to 2147483647",
         ),
         (
             {"action": "delay", "delay": DELAY, "direction": "both"},

@@ -3,8 +3,10 @@ import asyncio
 import pytest
 
 from squall.clock import FakeClock
+from squall.faults.network.endpoint import Endpoint
 from squall.faults.network.injector import NetworkInjector
 from squall.faults.network.judgement import judge, wilson
+from squall.faults.network.model import NetworkFault, WantedCut
 from squall.faults.network.probe import NetworkProbe, reachable
 from squall.faults.network.tests.faults import TARGET, delay, live, partition, shaping, world
 from squall.injection.contract import Sample, Verdict, Way
@@ -165,6 +167,12 @@ def test_the_interval_holds_the_share_it_was_drawn_from():
 def test_a_network_is_no_single_address():
     assert reachable(delay(["10.0.0.0/8", "fd00::7"])) == "fd00::7"
     assert reachable(delay(["10.0.0.0/8"])) is None
+
+
+def test_nobody_answers_pings_at_the_address_of_a_service():
+    ends = (Endpoint(host="10.96.0.9/32", translated=True), Endpoint(host="10.0.0.7/32"))
+    cut = WantedCut(way="out", peers=ends)
+    assert reachable(NetworkFault(action="partition", cuts=(cut,))) == "10.0.0.7"
 
 
 async def test_a_target_that_is_among_its_peers_is_no_witness():

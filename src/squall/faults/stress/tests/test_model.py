@@ -46,7 +46,10 @@ def test_arguments_of_stress_ng_stand_in_place_of_stressors():
         ),
         (
             {"stressors": {"cpu": {"workers": 8193}}},
-            "spec.stressors.cpu.workers: Invalid value: 8193: should be less than or equal to 8192",
+            (
+                "spec.stressors.cpu.workers: Invalid value: 8193: "
+                "spec.stressors.cpu.workers in body should be less than or equal to 8192"
+            ),
         ),
         (
             {"stressors": {"memory": {"workers": 1, "size": "101%"}}},

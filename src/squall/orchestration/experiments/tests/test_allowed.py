@@ -50,6 +50,7 @@ def test_what_the_installation_refuses_is_passed_over_with_the_reason(policy, re
     assert ids(selection) == ["default/web"]
     assert [s.id for s in selection.skipped] == ["kube-system/dns"]
     assert reason in selection.skipped[0].reason
+    assert selection.skipped[0].told
 
 
 def test_a_namespace_that_nobody_knows_has_not_opted_in():
@@ -142,3 +143,23 @@ def test_every_sort_of_container_can_be_named():
         scope = Scope({".": selector}, "default", "s", per_container=True)
         selection = select(scope, Inventory([found], NODES))
         assert ids(selection) == [f"default/p/{name}" for name in expected]
+
+
+@pytest.mark.parametrize(
+    ("phase", "running", "expected"),
+    [
+        ("Pending", True, ["default/web/first"]),
+        ("Pending", False, []),
+        ("Succeeded", True, []),
+    ],
+)
+def test_an_init_container_that_runs_can_be_named_though_its_pod_is_pending(
+    phase, running, expected
+):
+    first = Container("first", "x://1", running=running)
+    starting = pod("web", phase=phase, containers=(Container("main"),), others=(first,))
+    wanted = {"selector": {}, "mode": "all", "containerNames": ["first"]}
+    scope = Scope(
+        {".": ContainerSelector.model_validate(wanted)}, "default", "s", per_container=True
+    )
+    assert ids(select(scope, Inventory([starting], NODES))) == expected

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from squall.orchestration.experiments.assignments import node_fault_name
+from squall.orchestration.experiments.assignments import located, node_fault_name
+from squall.orchestration.experiments.pods import Container, Pod
+from squall.orchestration.experiments.records import fresh
 
 UID = "0b1c2d3e-0000-0000-0000-000000000000"
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -21,3 +23,27 @@ def test_a_long_name_is_a_name_still_and_belongs_to_one_node_alone(length):
     names = {node_fault_name("StressChaos", UID, node) for node in nodes}
     assert len(names) == 2
     assert all(len(name) <= 253 and NAME.fullmatch(name) for name in names)
+
+
+PLACED = Container("main", "x://1", running=True)
+
+
+@pytest.mark.parametrize(
+    ("pod", "container", "found"),
+    [
+        (Pod("d", "p", node="n1", containers=(PLACED,)), "", "x://1"),
+        (Pod("d", "p", node="n1", containers=(PLACED,)), "main", "x://1"),
+        (Pod("d", "p", node="n1", containers=(PLACED,)), "side", None),
+        (
+            Pod("d", "p", node="n1", others=(Container("side", "x://2", running=True),)),
+            "side",
+            "x://2",
+        ),
+        (Pod("d", "p", node="n1", others=(Container("side", "x://2"),)), "side", None),
+        (Pod("d", "p", node="n1", others=(PLACED,)), "", None),
+    ],
+)
+def test_a_target_is_the_container_of_any_sort_that_it_names(pod, container, found):
+    record = fresh(".", "/".join(filter(None, ("d/p", container))))
+    place = located(record, {"d/p": pod}, None)
+    assert (place.target.container_id if place else None) == found
