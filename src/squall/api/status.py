@@ -12,6 +12,8 @@ NOT_INJECTED = "Not Injected"
 NOT_INJECTED_WAIT = "Not Injected/Wait"
 INJECTED = "Injected"
 INJECTED_WAIT = "Injected/Wait"
+PHASES = frozenset({NOT_INJECTED, NOT_INJECTED_WAIT, INJECTED, INJECTED_WAIT})
+"""Of a record; there are no others."""
 
 ConditionType = Literal["Selected", "AllInjected", "AllRecovered", "Paused"]
 

@@ -7,9 +7,10 @@ from pydantic import ValidationError
 from squall.api.cluster import Object
 from squall.api.metadata import FORCE_CLEAN, FORCED, PAUSE
 from squall.api.node_fault import NodeFaultSpec, NodeFaultStatus
-from squall.api.status import ExperimentStatus
+from squall.api.status import PHASES, ExperimentStatus
 from squall.injection.kind import FaultKind
 from squall.orchestration.experiments.facts import EMPTY, Assigned, Seen
+from squall.telemetry import logger
 
 
 def read_experiment(kind: FaultKind, obj: Object) -> Seen:
@@ -58,5 +59,24 @@ def moment(text: str) -> datetime:
 
 
 def _status(obj: Object) -> ExperimentStatus:
-    status = obj.get("status") or {}
-    return ExperimentStatus.model_validate({"experiment": {}, **status}) if status else EMPTY
+    """Read a status; one that we cannot have written counts as none, so that nothing is stuck.
+
+    Targets are then chosen again, the same ones by the same seed, or let go with the NodeFaults.
+    """
+    sent = obj.get("status") or {}
+    if not sent:
+        return EMPTY
+    try:
+        status = ExperimentStatus.model_validate({"experiment": {}, **sent})
+    except ValidationError as wrong:
+        why = str(wrong)
+    else:
+        records = status.experiment.container_records or ()
+        odd = next((record for record in records if record.phase not in PHASES), None)
+        if odd is None:
+            return status
+        why = f"{odd.id} is {odd.phase!r}, which is no phase"
+    meta = obj["metadata"]
+    name = f"{obj.get('kind')} {meta.get('namespace')}/{meta['name']}"
+    logger(__name__).warning("status of %s is not ours, so it starts anew: %s", name, why)
+    return EMPTY

@@ -12,6 +12,7 @@ from squall.api.policy import Extent
 from squall.api.status import Record
 from squall.injection.kind import FaultKind, Peer, Peers
 from squall.orchestration.experiments.facts import Assigned, Key, Seen
+from squall.orchestration.experiments.matching import namespaces_of
 from squall.orchestration.experiments.pods import Container, Pod
 from squall.orchestration.experiments.records import MOST_DETAILED
 from squall.orchestration.experiments.selection import pod_id_of
@@ -143,8 +144,21 @@ class Assignments:
         return {one.spec.node_name: one.spec for one in self.assigned}
 
     def place(self, record: Record, before: Place | None) -> Place | None:
-        """Find where a target is now; None where nothing of it runs."""
+        """Find where a target is now; None where nothing of it runs, or it is no target of ours."""
+        if not self._may_be_ours(record):
+            return None
         return located(record, self.pods, before, api_node=self.api_node)
+
+    def _may_be_ours(self, record: Record) -> bool:
+        """Could its selector have chosen it? Others than the controller may have written it."""
+        spec = self.seen.spec
+        if spec is None:
+            return True  # nothing is begun then
+        selector = spec.selectors().get(record.selector_key)
+        if selector is None:
+            return False
+        namespaces = namespaces_of(selector.selector, self.seen.namespace)
+        return record.id.partition("/")[0] in namespaces
 
     @cached_property
     def extent(self) -> dict[str, Extent]:

@@ -27,7 +27,7 @@ def matching(selector: PodSelectorSpec, inventory: Inventory, namespace: str) ->
     if selector.pods:
         listed = {f"{space}/{name}" for space, names in selector.pods.items() for name in names}
         return [pod for pod in inventory.pods if pod.id in listed]
-    namespaces = selector.namespaces or [namespace]
+    namespaces = namespaces_of(selector, namespace)
     nodes = _nodes(selector, inventory)
     return [
         pod
@@ -40,6 +40,11 @@ def matching(selector: PodSelectorSpec, inventory: Inventory, namespace: str) ->
         and all(_meets(pod.labels, need) for need in selector.expression_selectors)
         and _in_phase(pod.phase, selector.pod_phase_selectors)
     ]
+
+
+def namespaces_of(selector: PodSelectorSpec, namespace: str) -> Collection[str]:
+    """Name the namespaces in which a selector can find anything, as `matching` reads it."""
+    return selector.pods or selector.namespaces or (namespace,)
 
 
 def missing(selector: PodSelectorSpec, inventory: Inventory) -> list[str]:
