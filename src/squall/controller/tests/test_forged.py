@@ -1,5 +1,7 @@
 """What somebody else wrote where only Squall should write."""
 
+import json
+
 import pytest
 
 from squall.api.cluster import NODE_FAULT, POD
@@ -86,3 +88,18 @@ async def test_an_experiment_that_runs_outlives_a_status_that_makes_no_sense(sce
     await scene.delete()
     await until(scene, lambda: not scene.there())
     assert scene.hit == set()
+
+
+async def test_whatever_an_agent_says_the_experiment_can_still_be_written(scene):
+    scene.agents["n1"].refuses = "x" * 1_000_000
+    scene.agents["n1"].verdict = "y" * 1_000_000
+    scene.controller()
+    await settle()
+    await scene.apply()
+    await until(scene, lambda: "xxx" in json.dumps(scene.status()))
+    assert len(json.dumps(scene.status())) < 10_000
+    scene.agents["n1"].refuses = ""
+    [fault] = scene.node_faults()
+    await scene.agents["n1"].answer(fault)
+    await until(scene, lambda: scene.phases() == {"default/web-1": "Injected"})
+    assert len(json.dumps(scene.status())) < 10_000
