@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PORT = 9090
 WEBHOOK = "squall-webhook"
-SHORT = SPARE + timedelta(seconds=20)
-"""What a certificate lasts here: it must be replaced within this time."""
+LEFT = SPARE + timedelta(seconds=20)
+"""What is left of a certificate's life here; its next one is served from 20 s on."""
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def test_prometheus_sees_what_was_measured(serving: Cluster, namespace: str, tok
     }
     agents = {"static_configs": [{"targets": addresses(serving, "agent")}]}
     plain = {"job_name": "agents", "authorization": {"credentials": token}}
-    wanted = f'squall_fault_verdict{{exported_namespace="{namespace}",verdict="Confirmed"}}'
-    measured = f'squall_fault_measured{{exported_namespace="{namespace}",moment="during"}}'
+    wanted = f'squall_fault_verdict{{namespace="{namespace}",verdict="Confirmed"}}'
+    measured = f'squall_fault_measured{{namespace="{namespace}",moment="during"}}'
     with serving.prometheus([job, plain | agents]) as url:
         wait_until(lambda: asked(url, "count(up==1)") == [4.0], lambda: scraped(url))
         wait_until(lambda: 1.0 in asked(url, wanted), lambda: scraped(url))
@@ -99,9 +99,9 @@ def test_a_certificate_is_replaced_while_it_is_used(serving: Cluster, namespace:
 
 def expiring(before: dict[str, bytes]) -> dict[str, bytes]:
     """Make a certificate that is due, trusted beside the one before it."""
-    now, host = datetime.now(UTC), f"{WEBHOOK}.{NAMESPACE}.svc"
-    authority = make_authority(AUTHORITY, now, SHORT)
-    server = make_server(authority, host, [host], now, SHORT)
+    made, host = datetime.now(UTC) - 3 * LEFT, f"{WEBHOOK}.{NAMESPACE}.svc"
+    authority = make_authority(AUTHORITY, made, 4 * LEFT)
+    server = make_server(authority, host, [host], made, 4 * LEFT)
     trusted = before[TRUSTED] + authority.certificate
     return {SERVED: server.certificate, SERVED_KEY: server.key, TRUSTED: trusted}
 

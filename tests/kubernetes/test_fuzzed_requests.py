@@ -36,7 +36,7 @@ def test_no_request_makes_the_server_fail(fuzzed: ApiServer, group: str):
     operations = [found.ok() for found in schema.get_all_operations()]
     assert operations
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(data=st.data())
     def ask(data: st.DataObject) -> None:
         case = data.draw(data.draw(st.sampled_from(operations)).as_strategy())

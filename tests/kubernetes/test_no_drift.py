@@ -102,16 +102,13 @@ def in_process(calls: list[tuple]) -> tuple[list[Any], list[Any]]:
     return asyncio.run(both())
 
 
-@settings(deadline=None)
 @given(calls=st.lists(CALLS, max_size=12))
 def test_the_fake_answers_as_the_embedded_api(calls):
     assert_same(calls, *in_process(calls))
 
 
 @pytest.mark.kubernetes
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(CALLS, min_size=3, max_size=12))
 def test_the_embedded_api_answers_as_a_real_one(real: ApiServer, calls):
     async def run() -> list[Any]:

@@ -99,7 +99,7 @@ def sent(http: httpx2.Client, resource: Resource, odd: Object) -> httpx2.Respons
     return http.post(path_of(resource, NAMESPACE), json=odd)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(odd=odd_objects())
 def test_an_odd_object_is_taken_whole_or_refused_whole(embedded: ApiServer, odd):
     resource, obj = odd
@@ -115,7 +115,7 @@ def test_an_odd_object_is_taken_whole_or_refused_whole(embedded: ApiServer, odd)
 
 
 @pytest.mark.kubernetes
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(odd=odd_objects())
 def test_what_the_embedded_api_takes_a_cluster_takes_too(embedded: ApiServer, real: ApiServer, odd):
     resource, obj = odd

@@ -1,6 +1,7 @@
 """Taking an installation out of a cluster, so that nothing of it is left."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import yaml
 
@@ -28,6 +29,9 @@ from squall.installation.resources import (
 )
 from squall.installation.settings import Settings
 from squall.installation.standing import FORBIDDEN, check_installer, installations
+
+PROCESSES = "processes"
+"""The stage whose end takes the nodes' help."""
 
 
 class Uninstaller:
@@ -79,7 +83,7 @@ class Uninstaller:
                     continue
             if stage == "namespace":
                 removed = await self._own_namespace()
-            await self._remove(stage, removed, timeout_seconds)
+            await self._remove(stage, removed, timeout_seconds, force=force)
         self._progress.done("nothing of this installation is left")
 
     async def _reach(self) -> Reach:
@@ -138,7 +142,12 @@ class Uninstaller:
         return []
 
     async def _remove(
-        self, stage: str, found: Sequence[tuple[Resource, Object]], timeout_seconds: float
+        self,
+        stage: str,
+        found: Sequence[tuple[Resource, Object]],
+        timeout_seconds: float,
+        *,
+        force: bool,
     ) -> None:
         for resource, obj in found:
             metadata = obj["metadata"]
@@ -146,6 +155,9 @@ class Uninstaller:
         ends = self._clock.boottime() + timeout_seconds
         while left := await self._left(stage, found):
             if self._clock.boottime() >= ends:
+                if force and stage == PROCESSES:
+                    await self._give_up_on_pods(timeout_seconds)
+                    return
                 raise TryAgain(
                     f"{stage}: after {timeout_seconds:g} s there is still {', '.join(left)}; "
                     "run this again to go on"
@@ -165,11 +177,22 @@ class Uninstaller:
                 continue
             if there["metadata"]["uid"] == metadata["uid"]:
                 left.append(called(resource, metadata["name"]))
-        if stage == "processes":
+        if stage == PROCESSES:
             # Agents restore once more as they end, and need their rights for as long.
-            pods = await self._cluster.list(POD, self._namespace, labels=f"{PART_OF}={SQUALL}")
-            left += [called(POD, pod["metadata"]["name"]) for pod in pods]
+            left += [called(POD, name) for name in await self._pods()]
         return left
+
+    async def _pods(self) -> list[str]:
+        pods = await self._cluster.list(POD, self._namespace, labels=f"{PART_OF}={SQUALL}")
+        return [pod["metadata"]["name"] for pod in pods]
+
+    async def _give_up_on_pods(self, timeout_seconds: float) -> None:
+        """Have the API forget pods whose node says nothing; they end when it hears of it."""
+        for name in await self._pods():
+            with suppress(NotFound):
+                await self._cluster.delete(POD, self._namespace, name, grace_seconds=0)
+            told = f"its node did not end it in {timeout_seconds:g} s"
+            self._progress.done(f"{called(POD, name)} forgotten because of --force: {told}")
 
     async def _delete(self, resource: Resource, namespace: str | None, name: str) -> None:
         try:

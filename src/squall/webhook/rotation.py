@@ -73,10 +73,11 @@ def decide(data: Data, hosts: Sequence[str], now: datetime) -> Decision:
         due, step = min(_made(following) + OVERLAP, ends), Step.PROMOTE
     elif not _ours(served):
         due, step = now + LOOK_AGAIN, Step.NOTHING
-    elif len(_certificates(data.get(TRUSTED, b""))) > 1 and now < _renewed(served):
-        due, step = _made(served) + 2 * OVERLAP, Step.FORGET
     else:
         due, step = _renewed(served), Step.PREPARE
+        forgotten = _made(served) + 2 * OVERLAP
+        if len(_certificates(data.get(TRUSTED, b""))) > 1 and now < due and forgotten < due:
+            due, step = forgotten, Step.FORGET
     if due <= now:
         return Decision(step, now)
     return Decision(Step.NOTHING, min(due, now + LOOK_AGAIN))

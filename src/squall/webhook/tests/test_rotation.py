@@ -5,6 +5,7 @@ from cryptography import x509
 
 from squall.certificates import make_authority, make_server
 from squall.webhook.rotation import (
+    AUTHORITY,
     LASTS,
     LOOK_AGAIN,
     NEXT,
@@ -14,6 +15,7 @@ from squall.webhook.rotation import (
     SERVED_KEY,
     SPARE,
     TRUSTED,
+    Decision,
     Step,
     carry_out,
     decide,
@@ -112,3 +114,12 @@ def vouched(bundle, served):
     issuers = [one.public_key() for one in x509.load_pem_x509_certificates(bundle)]
     wanted = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     return any(x509.AuthorityKeyIdentifier.from_issuer_public_key(one) == wanted for one in issuers)
+
+
+def test_a_renewal_is_not_slept_through_for_what_may_be_forgotten_later():
+    early = NOW + timedelta(minutes=3)
+    authority = make_authority(AUTHORITY, NOW, timedelta(minutes=9))
+    server = make_server(authority, "x", HOSTS, NOW, timedelta(minutes=9))
+    trusted = authority.certificate + GOOD[TRUSTED]
+    data = {SERVED: server.certificate, SERVED_KEY: server.key, TRUSTED: trusted}
+    assert decide(data, HOSTS, early) == Decision(Step.NOTHING, NOW + timedelta(minutes=6))

@@ -134,7 +134,7 @@ def test_what_is_no_review_is_not_answered_as_one(body):
         decode(body)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(FIELDS, JSON), JSON, JSON)
 def test_nothing_that_may_be_sent_makes_it_fail(spec, odd, user):
     for request in (
