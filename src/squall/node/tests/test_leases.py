@@ -90,7 +90,6 @@ def test_a_deadline_is_fixed_at_first_sight_and_moves_only_with_the_spec():
 
 
 helds = st.builds(
-    Halts,
     Held,
     st.builds(
         Noted,
