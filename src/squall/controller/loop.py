@@ -230,7 +230,7 @@ class Controller:
             experiment=seen,
             assigned=mine,
             inventory=self._sight.inventory(),
-            halt=next(iter(self._halts.values.values()), None),
+            halt=next((why for why in self._halts.values.values() if why is not None), None),
             lease_seconds=self._lease_seconds,
             policy=self._policy,
             api_node=self._api_node,
@@ -282,5 +282,8 @@ class Controller:
         self._ask_all()
 
 
-def _reason(halt: Object) -> str:
+def _reason(halt: Object) -> str | None:
+    """Read why; None when somebody has lifted it, even if a finalizer still keeps the object."""
+    if halt["metadata"].get("deletionTimestamp"):
+        return None
     return (halt.get("spec") or {}).get("reason") or ""

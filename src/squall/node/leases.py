@@ -39,7 +39,10 @@ class Silence:
 
 
 class Halts:
-    """The Halts that there are."""
+    """The Halts that there are, without those that somebody has lifted already.
+
+    A finalizer may keep a deleted one; whoever made it could else keep others from lifting it.
+    """
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
@@ -51,8 +54,9 @@ class Halts:
 
     def saw(self, event: Event) -> bool:
         """Take in a change of one; True when there was one."""
-        if event.change is Change.DELETED:
-            self._reasons.pop(event.object["metadata"]["name"], None)
+        metadata = event.object["metadata"] if event.change is not Change.SYNCED else {}
+        if event.change is Change.DELETED or metadata.get("deletionTimestamp"):
+            self._reasons.pop(metadata["name"], None)
         elif event.change is not Change.SYNCED:
             spec = HaltSpec.model_validate(event.object.get("spec") or {})
             self._reasons[event.object["metadata"]["name"]] = spec.reason

@@ -1,8 +1,10 @@
 """What somebody else wrote where only Squall should write."""
 
+import json
+
 import pytest
 
-from squall.api.cluster import NODE_FAULT, POD
+from squall.api.cluster import HALT, NODE_FAULT, POD
 from squall.api.metadata import RECORDS_FINALIZER
 from squall.clock import settle
 from squall.controller.tests.scene import NETWORK, Scene, pod, until
@@ -86,3 +88,29 @@ async def test_an_experiment_that_runs_outlives_a_status_that_makes_no_sense(sce
     await scene.delete()
     await until(scene, lambda: not scene.there())
     assert scene.hit == set()
+
+
+async def test_whatever_an_agent_says_the_experiment_can_still_be_written(scene):
+    scene.agents["n1"].refuses = "x" * 1_000_000
+    scene.agents["n1"].verdict = "y" * 1_000_000
+    scene.controller()
+    await settle()
+    await scene.apply()
+    await until(scene, lambda: "xxx" in json.dumps(scene.status()))
+    assert len(json.dumps(scene.status())) < 10_000
+    scene.agents["n1"].refuses = ""
+    [fault] = scene.node_faults()
+    await scene.agents["n1"].answer(fault)
+    await until(scene, lambda: scene.phases() == {"default/web-1": "Injected"})
+    assert len(json.dumps(scene.status())) < 10_000
+
+
+async def test_a_halt_that_somebody_lifted_is_lifted_whatever_holds_its_object(scene):
+    metadata = {"name": "stop", "finalizers": ["example.com/mine"]}
+    await scene.cluster.create(HALT, {"metadata": metadata, "spec": {"reason": "outage"}})
+    scene.controller()
+    await settle()
+    await scene.cluster.delete(HALT, None, "stop")
+    assert [kind for kind, _, _ in scene.cluster.objects if kind == HALT]
+    await scene.apply()
+    await until(scene, lambda: scene.hit == {"default/web-1"})

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squall.api.cluster import Change, Event
 from squall.api.node_fault import ExperimentReference, NodeFaultSpec
 from squall.node.journal import Noted
 from squall.node.leases import (
+    Halts,
     Held,
     Silence,
     Situation,
@@ -128,3 +130,16 @@ def test_a_deadline_always_heals(held, situation):
 def test_what_was_taken_back_is_not_begun_again(held, situation):
     if held.interrupted:
         assert stands(held, situation)[0] in {Standing.STOPS, Standing.INTERRUPTED}
+
+
+def test_a_halt_that_somebody_lifted_is_lifted_whatever_holds_its_object():
+    halts = Halts()
+    metadata = {"name": "stop", "finalizers": ["example.com/mine"]}
+    spec = {"reason": "outage"}
+    halts.saw(Event(Change.ADDED, {"metadata": metadata, "spec": spec}))
+    assert halts.reason == "outage"
+    lifted = metadata | {"deletionTimestamp": "2026-01-01T12:00:00Z"}
+    assert halts.saw(Event(Change.MODIFIED, {"metadata": lifted, "spec": spec}))
+    assert halts.reason is None
+    halts.saw(Event(Change.DELETED, {"metadata": lifted, "spec": spec}))
+    assert halts.reason is None

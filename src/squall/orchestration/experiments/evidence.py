@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from squall.api.node_fault import NodeFaultRecord, NodeFaultTarget, Proof
 from squall.orchestration.experiments.facts import Assigned, Key
+
+LONGEST_WORD = 1024
+"""Characters of anything an agent says that go into the experiment, which must fit into etcd."""
+MOST_SAMPLES = 32
+"""Of one moment of a proof."""
+
+_WORDS = ("verdict", "asked", "measured", "way")
 
 
 class Evidence(StrEnum):
@@ -54,6 +62,8 @@ def unassigned(key: Key, assigned: Sequence[Assigned]) -> Report:
 
 def _report(one: Assigned, target: NodeFaultTarget, record: NodeFaultRecord | None) -> Report:
     node = one.spec.node_name
+    if record is not None:
+        record = _bounded(record)
     if record is None or record.incarnation != target.incarnation:
         return Report(Evidence.NONE, node)
     if record.phase == "Injected":
@@ -63,3 +73,18 @@ def _report(one: Assigned, target: NodeFaultTarget, record: NodeFaultRecord | No
         return Report(Evidence.NONE, node, proof=record.proof)
     evidence = Evidence.SETTLED if record.final else Evidence.CLEAN
     return Report(evidence, node, record.message, record.proof)
+
+
+def _bounded(record: NodeFaultRecord) -> NodeFaultRecord:
+    """Cut off what no honest agent says, so that no experiment grows too large to be written."""
+    proof = record.proof
+    if proof is not None:
+        proof = proof.model_copy(
+            update={name: getattr(proof, name)[:LONGEST_WORD] for name in _WORDS}
+            | {
+                name: dict(islice(getattr(proof, name).items(), MOST_SAMPLES))
+                for name in ("before", "during", "after")
+            }
+        )
+    message = record.message[:LONGEST_WORD]
+    return record.model_copy(update={"message": message, "proof": proof})
