@@ -37,6 +37,11 @@ def stands_still(container):
     return before == [spent(process.pid) for process in container.processes]
 
 
+def goes_on(container):
+    """A busy machine may leave a process without the processor for a while."""
+    return any(not stands_still(container) for _ in range(100))
+
+
 async def test_a_frozen_pod_stands_still_and_goes_on_where_it_stood(container):
     containers = LinuxContainers()
     assert not await containers.frozen(container.target)
@@ -47,12 +52,12 @@ async def test_a_frozen_pod_stands_still_and_goes_on_where_it_stood(container):
     await containers.thaw(container.target)
     assert not await containers.frozen(container.target)
     assert marks(container) == []
-    assert not stands_still(container)
+    assert goes_on(container)
 
 
 async def test_thawing_what_we_did_not_freeze_changes_nothing(container):
     await LinuxContainers().thaw(container.target)
-    assert not stands_still(container)
+    assert goes_on(container)
 
 
 async def test_a_freeze_that_was_cut_off_by_a_crash_is_taken_back(container):
