@@ -119,15 +119,18 @@ async def median_ms(network, cables):
 async def traffic(cables):
     """Let the target send some hundred packets a second, more than a limit lets through."""
 
+    enough = asyncio.Event()
+
     async def go_on():
-        while True:
+        while not enough.is_set():
             await send(cables, 4, 100, size=1000, pause_seconds=0.01)
 
     sending = asyncio.create_task(go_on())
     try:
         yield
     finally:
-        sending.cancel()
+        enough.set()  # not cancelled: a socket that is being opened would be nobody's
+        await sending
 
 
 @pytest.mark.parametrize(
