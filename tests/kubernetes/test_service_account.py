@@ -16,7 +16,6 @@ from testbed.controller import ControllerProcess
 from testbed.installation import eventually
 from tests.kubernetes.accounts import Account
 from tests.kubernetes.conftest import new_namespace
-from tests.kubernetes.objects import agent_lease
 from tests.kubernetes.test_controller_process import apply, assigned, leads, show_pod
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(90)]
