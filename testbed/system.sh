@@ -4,12 +4,12 @@ set -euo pipefail
 
 run=(python3-venv nftables iproute2 stress-ng util-linux)                      # the product
 build=(gcc make libc6-dev)                                        # the native crate
-tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static)
+tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static libfaketime)
 cluster=(containerd runc containernetworking-plugins iptables conntrack socat ethtool prometheus debootstrap buildah)
 images=(buildah debootstrap)                                      # container images, without a registry
 
 missing=()
-for package in "${run[@]}" "${build[@]}" "${tests[@]}" "${images[@]}"; do
+for package in "${run[@]}" "${build[@]}" "${tests[@]}" "${cluster[@]}" "${images[@]}"; do
     dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' ||
         missing+=("$package")
 done

@@ -1,0 +1,46 @@
+"""Agents die, with their process or with their pod: faults go on, or are taken back."""
+
+import pytest
+
+from testbed.cluster.waiting import until
+from tests.cluster.survival.blows import agent, kill, replace
+from tests.cluster.survival.scene import LEASE_SECONDS, ON_NODES, PATIENCE, Scene
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+def test_faults_outlive_an_agent_that_comes_back(scene: Scene) -> None:
+    scene.inject()
+    acting = scene.state()
+    kill(scene.cluster, *(agent(scene.cluster, node) for node in scene.cluster.nodes))
+    for node in scene.cluster.nodes:
+        name = agent(scene.cluster, node)
+        until(f"agent on {node}", lambda name=name: restarts(scene, name) == 1, PATIENCE)
+        scene.cluster.kubectl("wait", "pod", name, "-n=squall", "--for=condition=Ready")
+    until("the old watchers to leave", lambda: not scene.changed(acting), PATIENCE)
+    assert scene.injected()
+
+
+def restarts(scene: Scene, pod: str) -> int:
+    path = "--output=jsonpath={.status.containerStatuses[0].restartCount}"
+    return int(scene.cluster.kubectl("get", "pod", pod, "-n=squall", path))
+
+
+def test_the_watcher_heals_where_an_agent_stays_away(scene: Scene) -> None:
+    scene.inject()
+    victim = agent(scene.cluster, "node1")
+    for _ in range(2):  # from the second time on, the kubelet waits longer than a lease
+        assert scene.in_kernel("node1")
+        kill(scene.cluster, victim)
+    until("the watcher", lambda: not scene.in_kernel("node1"), LEASE_SECONDS + 10)
+    assert scene.in_kernel("node2")
+    scene.cluster.kubectl("wait", "pod", victim, "-n=squall", "--for=condition=Ready")
+    for name in ON_NODES:  # its faults were taken back early, and are not begun again by themselves
+        until(f"{name} to tell", lambda name=name: "Interrupted" in scene.verdicts(name), PATIENCE)
+        assert not scene.condition(name, "AllInjected")[0]
+
+
+def test_faults_come_back_with_an_agent_that_was_told_to_go(scene: Scene) -> None:
+    scene.inject()
+    replace(scene.cluster, agent(scene.cluster, "node1"))
+    until("faults to be back", lambda: scene.in_kernel("node1") and scene.injected(), PATIENCE)
