@@ -81,7 +81,7 @@ def pods(cluster: Cluster, namespace: str, *names: str) -> None:
 def make_agents_folders(cluster: Cluster) -> None:
     """Make what stays of agents: containers cannot remove what is mounted into them."""
     for node, folder in product(cluster.nodes, ("/run/squall", "/var/lib/squall")):
-        cluster.on_host(node, Path(folder, node)).mkdir(exist_ok=True)
+        cluster.on_host(node, Path(folder, f"{node}.{NAMESPACE}")).mkdir(exist_ok=True)
 
 
 def delay(namespace: str, name: str = "slow", **spec: object) -> dict[str, Any]:

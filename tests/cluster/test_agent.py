@@ -81,7 +81,7 @@ def watchers_of(agent: int) -> list[int]:
 
 def files(installed: Installed, node: str) -> list[str]:
     """List the files of an agent on its node, as hostPath has them."""
-    folder = installed.cluster.on_host(node, Path("/var/lib/squall", node))
+    folder = installed.cluster.on_host(node, Path("/var/lib/squall", f"{node}.squall"))
     return sorted(path.name for path in folder.glob("*"))
 
 

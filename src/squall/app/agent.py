@@ -2,6 +2,7 @@
 
 import gc
 import os
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
@@ -81,6 +82,7 @@ class NodeAgent:
             node_name=self._settings.node_name,
             capabilities=capabilities.LinuxCapabilities(CONTAINER_TRIALS),
             needs=(need for kind in kinds().values() for need in kind.needs),
+            pod=socket.gethostname(),
         )
 
     def _cluster(self) -> HttpCluster:

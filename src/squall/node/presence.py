@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Iterable, Mapping
 
-from squall.api.cluster import LEASE, ApiError, Cluster, NotFound, Object
+from squall.api.cluster import LEASE, POD, ApiError, Cluster, NotFound, Object
 from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
 from squall.api.names import agent_lease_name
 from squall.clock import Clock
@@ -32,6 +32,8 @@ class Presence:
         node_name: of this node; also what the Lease is held by.
         capabilities: tried once, before the first word.
         needs: of all fault kinds, as they name them.
+        pod: this agent's own, in the same namespace; its Lease goes with the pod's owner. Empty, or
+            one that cannot be read: the Lease is nobody's.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Presence:
         node_name: str,
         capabilities: Capabilities,
         needs: Iterable[str],
+        pod: str = "",
     ) -> None:
-        self._cluster, self._clock = cluster, clock
+        self._cluster, self._clock, self._pod = cluster, clock, pod
+        self._owners: list[Object] | None = None
         self._namespace, self._node_name = namespace, node_name
         self._capabilities, self._needs = capabilities, tuple(sorted(set(needs)))
         self._known = False
@@ -79,9 +83,12 @@ class Presence:
 
     async def _tell(self, told: str) -> None:
         name = agent_lease_name(self._node_name)
+        if self._owners is None:
+            self._owners = await self._found_owners()
         lease: Object = {
             "metadata": {
                 "labels": {COMPONENT: AGENT_COMPONENT},
+                "ownerReferences": self._owners,
                 "annotations": {ABILITIES: told},
             },
             "spec": {
@@ -95,6 +102,18 @@ class Presence:
         except NotFound:
             lease["metadata"] |= {"name": name, "namespace": self._namespace}
             await self._cluster.create(LEASE, lease)
+
+    async def _found_owners(self) -> list[Object]:
+        """Find what runs this agent: when it is uninstalled, an agent's own rights may go first."""
+        if not self._pod:
+            return []
+        try:
+            pod = await self._cluster.get(POD, self._namespace, self._pod)
+        except ApiError as refused:
+            logger(__name__).info("the Lease of this node is nobody's: %s", refused)
+            return []
+        named = pod["metadata"].get("ownerReferences") or ()
+        return [{key: one[key] for key in ("apiVersion", "kind", "name", "uid")} for one in named]
 
 
 def abilities(needs: Iterable[str], found: Mapping[str, Capability]) -> str:

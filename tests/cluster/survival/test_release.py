@@ -56,8 +56,6 @@ def ours(cluster: Cluster) -> list[str]:
     names = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name")
     outside = cluster.kubectl("get", ",".join(names.split()), "--output=json")
     kept = {"serviceaccount/default", "configmap/kube-root-ca.crt"}
-    # Not promised: an agent takes its Lease away if its rights have not gone before it does.
-    kept |= {f"lease.coordination.k8s.io/squall-agent-{node}" for node in cluster.nodes}
     found = [
         f"{one['kind']}/{one['metadata']['name']}"
         for one in json.loads(outside)["items"]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from squall.api.cluster import LEASE, NotFound
+from squall.api.cluster import LEASE, POD, NotFound
 from squall.api.fake_cluster import FakeCluster
 from squall.api.names import agent_lease_name
 from squall.clock import FakeClock, settle
@@ -76,3 +76,25 @@ async def test_who_ends_leaves_no_lease_behind_and_minds_none_that_is_gone(told)
 def test_the_name_of_any_node_makes_a_name_of_a_lease():
     assert len({agent_lease_name("n" * 250 + end) for end in "ab"}) == 2
     assert len(agent_lease_name("n" * 253)) <= 253
+
+
+async def test_the_lease_goes_with_what_runs_the_agent():
+    cluster, clock = FakeCluster(), FakeClock()
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "squall-agent", "uid": "u-1"}
+    meta = {
+        "name": "agent-x",
+        "namespace": "squall",
+        "ownerReferences": [owner | {"controller": True}],
+    }
+    await cluster.create(POD, {"metadata": meta})
+    for pod, owners in (("agent-x", [owner]), ("no-such-pod", [])):
+        presence = Presence(
+            cluster, clock, namespace="squall", node_name=pod, capabilities=Tried(), needs=[],
+            pod=pod,
+        )  # fmt: skip
+        task = asyncio.create_task(presence.run())
+        await settle(50)
+        lease = await cluster.get(LEASE, "squall", agent_lease_name(pod))
+        assert lease["metadata"]["ownerReferences"] == owners
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
