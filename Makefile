@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
+ON_CLUSTER := SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
@@ -36,8 +37,11 @@ test-kubernetes: setup ## the API's contract and the chart, with a real kube-api
 	$(PYTEST) -m kubernetes tests/kubernetes tests/cluster
 
 test-cluster: cluster-programs ## on a Kubernetes of two nodes; root
-	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster || \
-		SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster --last-failed  # busy machine: once more
+	$(ON_CLUSTER) --ignore=tests/cluster/survival || \
+		$(ON_CLUSTER) --ignore=tests/cluster/survival --last-failed  # late on a busy machine? once more
+
+test-cluster-survival: cluster-programs ## kill parts of a cluster and of Squall on it; root, not in make test
+	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster/survival
 
 test-survival: setup ## kill parts at random, compare the host with what it was; root
 	$(PYTEST) -m survival tests/survival
@@ -89,5 +93,5 @@ lock: setup ## pin every dependency by hash
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
-.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-survival test-kernel \
+.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-cluster-survival test-survival test-kernel \
 	setup cluster-up cluster-down cluster-programs format bench image generate lock room
