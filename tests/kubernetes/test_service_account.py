@@ -16,6 +16,7 @@ from testbed.controller import ControllerProcess
 from testbed.installation import eventually
 from tests.kubernetes.accounts import Account
 from tests.kubernetes.conftest import new_namespace
+from tests.kubernetes.objects import agent_lease
 from tests.kubernetes.test_controller_process import apply, assigned, leads, show_pod
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(90)]
@@ -103,6 +104,7 @@ async def test_a_controller_with_roles_alone_finds_its_way_and_works(account, ap
     with controller:
         await eventually(lambda: leads(api, controller), "it leads")
         await show_pod(api, namespace, "web-0", "node-9")
+        await api.create(LEASE, agent_lease(namespace, "node-9"))
         await apply(api, namespace)
         await eventually(lambda: assigned(api, namespace), "the experiment is carried out")
         account.show(await account.token())
