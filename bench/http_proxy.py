@@ -92,7 +92,8 @@ def load(net: TwoNamespaces, port: int, seconds: float) -> Load:
 
 
 @contextlib.contextmanager
-def servers(net: TwoNamespaces, folder: Path) -> Iterator[None]:
+def servers(net: TwoNamespaces, folder: Path) -> Iterator[int]:
+    """Start them; gives the process id of HAProxy."""
     words = {"folder": folder, "reply": REPLY, "direct": DIRECT, "proxied": PROXIED}
     (folder / "nginx.conf").write_text(NGINX.format(**words))
     (folder / "haproxy.cfg").write_text(HAPROXY_CONFIG.format(haproxy=HAPROXY, direct=DIRECT))
@@ -111,7 +112,7 @@ def servers(net: TwoNamespaces, folder: Path) -> Iterator[None]:
                 with contextlib.suppress(OSError), dialled(net.far, TARGET, port):
                     break
                 assert time.monotonic() < deadline, f"nobody listens on {port}"
-        yield
+        yield started.pid
 
 
 def latencies(net: TwoNamespaces, port: int, count: int) -> list[float]:
@@ -128,22 +129,32 @@ def latencies(net: TwoNamespaces, port: int, count: int) -> list[float]:
     return times
 
 
+def processor_seconds(pid: int) -> float:
+    """Of all its threads: what it takes, however busy the machine is with other things."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def resident_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-async def measure(net: TwoNamespaces, proxy: Holder, options: Any, report: Report) -> None:
+async def measure(
+    net: TwoNamespaces, proxy: Holder, haproxy_pid: int, options: Any, report: Report
+) -> None:
     never = rule(path="/never", port=PROXIED)
     await ordered(proxy, never)
-    ratios, sent, failed = [], 0, 0
+    ratios, costs, sent, failed = [], [], 0, 0
     for _ in range(options.rounds):
-        seen = [
-            await asyncio.to_thread(load, net, port, options.seconds)
-            for port in (DIRECT, HAPROXY, PROXIED)
-        ]
+        seen, cost = [], []
+        for port, pid in ((DIRECT, proxy.pid), (HAPROXY, haproxy_pid), (PROXIED, proxy.pid)):
+            before = processor_seconds(pid)
+            seen.append(await asyncio.to_thread(load, net, port, options.seconds))
+            cost.append((processor_seconds(pid) - before) / seen[-1].requests)
         direct, haproxy, ours = seen
         ratios.append(ours.per_second / haproxy.per_second)
+        costs.append(cost[2] / cost[1])
         sent, failed = sent + ours.requests, failed + ours.failed
         print(
             f"  direct {direct.per_second:,.0f}/s, HAProxy {haproxy.per_second:,.0f}/s, "
@@ -152,6 +163,8 @@ async def measure(net: TwoNamespaces, proxy: Holder, options: Any, report: Repor
         )
     ratio = statistics.median(ratios)
     report.row("requests/s, of HAProxy's", f"{ratio:.2f}", ">= 0.80", holds=ratio >= 0.8)
+    dear = statistics.median(costs)
+    report.row("processor time of one, of HAProxy's", f"{dear:.2f}", "<= 1.25", holds=dear <= 1.25)
     while sent < options.requests:
         more = await asyncio.to_thread(load, net, PROXIED, options.seconds)
         sent, failed = sent + more.requests, failed + more.failed
@@ -183,12 +196,12 @@ async def run(options: Any) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.closing(TwoNamespaces()) as net,
-        servers(net, Path(folder)),
+        servers(net, Path(folder)) as haproxy_pid,
     ):
         path = Path(folder) / "http"
         proxy = await Holder.begin("http", {"netns": net.near}, path, lease_seconds=60)
         try:
-            await measure(net, proxy, options, report)
+            await measure(net, proxy, haproxy_pid, options, report)
         finally:
             await proxy.quit()
     return int(report.missed)
