@@ -169,7 +169,7 @@ class Layout:
         return f"https://{self.address}:6443"
 
     def _six(self, number: int) -> str:
-        return f"fd00:10:89:{self.index:x}::{number:x}"
+        return str(ipaddress.IPv6Address(f"fd00:10:89:{self.index:x}::{number:x}"))  # canonical
 
     def kubeconfig(self, user: str = "admin") -> Path:
         """Where clients of that user find what they need."""

@@ -235,8 +235,7 @@ def test_an_address_outside_has_one_family(ends: Ends, six: Ends) -> None:
             assert path.fetch() is not None
 
 
-@pytest.mark.parametrize("network", ["{address}/64", "::/0"])
-@pytest.mark.parametrize("direction", ["to", "from"])
+@pytest.mark.parametrize(("network", "direction"), [("{address}/64", "to"), ("::/0", "from")])
 def test_a_network_of_ipv6_outside_can_be_cut_off(
     ends: Ends, six: Ends, network: str, direction: str
 ) -> None:
