@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from squall.errors import TryAgain
 from squall.injection.world.names import Answer, NameCounters, NameRule, Reply
 from squall.injection.world.target import Target
 from squall.linux import name_queries, namespaces, resolver
@@ -81,7 +82,12 @@ class LinuxNames:
         """Make exactly `wanted` be in force; without any, end the process that held it."""
         async with self._holders.inside(target) as namespace:
             process = await self._holders.connected(namespace, target)
-            rules = await process.rules() if process else []
+            try:
+                rules = await process.rules() if process else []
+            except TryAgain:
+                if wanted:
+                    raise
+                rules = []  # it hangs, and no name resolves as long as it is there
             others = [rule for rule in rules if rule["for"] != target.id]
             joined = _joined(others, [_written(rule, target) for rule in wanted])
             if joined:

@@ -148,26 +148,26 @@ def in_ascii(pattern: str) -> str:
     Raises:
         UnicodeError: a label has no such form.
     """
-    labels = pattern.rstrip(".").lower().split(".")
+    labels = pattern.removesuffix(".").lower().split(".")
     return ".".join(one if one.isascii() else one.encode("idna").decode() for one in labels)
 
 
 def _unlike_a_name(pattern: str) -> str:
     """Say why no name fits a pattern; empty where some may."""
-    if not pattern.strip("."):
+    labels = pattern.removesuffix(".").split(".")
+    if not any(labels):
         return "is empty; leave `patterns` out to mean every name"
     if any(character.isspace() for character in pattern):
         return "no name has a space in it"
+    if not all(labels):
+        return "no name has an empty label"
+    if any(not label.isascii() and set(label) & {"*", "?"} for label in labels):
+        return "a label with a wildcard must be ASCII; write the others as xn--..."
     try:
-        ascii_ = in_ascii(pattern)
+        longest = len(in_ascii(pattern).replace("*", ""))
     except UnicodeError:
         return f"{pattern} is no name that can be looked up"
-    wild = any(not label.isascii() and set(label) & {"*", "?"} for label in pattern.split("."))
-    if wild:
-        return "a label with a wildcard must be ASCII; write the others as xn--..."
-    if len(ascii_.replace("*", "")) > LONGEST_NAME:
-        return f"names have at most {LONGEST_NAME} characters"
-    return ""
+    return f"names have at most {LONGEST_NAME} characters" if longest > LONGEST_NAME else ""
 
 
 def _is_address(text: str) -> bool:
