@@ -5,6 +5,7 @@ did before; resolv.conf and the servers themselves are never touched.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class LinuxNames:
     """
 
     def __init__(self, run: Path, *, lease_seconds: float) -> None:
-        self._holders = _Holders(run, lease_seconds=lease_seconds)
+        self._run, self._holders = run, _Holders(run, lease_seconds=lease_seconds)
 
     async def state(self, target: Target) -> Sequence[NameRule]:
         """Read what is in force, from the process that makes it so."""
@@ -95,6 +96,8 @@ class LinuxNames:
                 await process.set(joined, lease_seconds=self._holders.lease_seconds)
             elif process:
                 await self._holders.end(namespace, process)
+                with suppress(OSError):  # others are in there
+                    self._run.rmdir()
             if wanted:
                 self._holders.known[target.id] = target
             else:
