@@ -2,6 +2,7 @@
 
 mod aside;
 mod detach;
+mod dns;
 mod exec;
 mod failure;
 mod health;
@@ -23,11 +24,12 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "packets" | "stress" | "watch");
+    let outlives = matches!(verb, "dns" | "packets" | "stress" | "watch");
     if outlives {
         aside::stand();
     }
     let outcome = match verb {
+        "dns" => Ok(dns::run(rest)),
         "exec" => exec::run(rest),
         "health" => health::run(rest),
         "netns" => netns::run(rest),
@@ -36,7 +38,7 @@ fn main() {
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node dns|exec|health|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

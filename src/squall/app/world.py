@@ -13,6 +13,7 @@ from squall.injection.world import World
 from squall.kubernetes.paused_pods import PausedPods
 from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
+from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
@@ -36,6 +37,7 @@ def world(
         pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
+        names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
     )
 
 
@@ -48,6 +50,7 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         containers=nowhere,
         pods=pods,
         stressors=nowhere,
+        names=nowhere,
     )
 
 

@@ -22,6 +22,9 @@ class Peer:
     """Addresses that only nodes translate into those of pods: nobody answers a ping there."""
 
 
+_OF_THE_NETWORK = frozenset({"network", "dns", "http"})
+"""First words of needs that are met in network namespaces."""
+
 Peers = Mapping[str, Sequence[Peer]]
 """Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
 
@@ -72,6 +75,11 @@ class FaultKind:
 
     columns: tuple[tuple[str, str], ...] = ()
     """Printer columns of upstream: (name, JSON path of a string)."""
+
+    @property
+    def by_network(self) -> bool:
+        """Does it act on all that shares the target's network, as a node does with some pods?"""
+        return any(need.partition(":")[0] in _OF_THE_NETWORK for need in self.needs)
 
 
 def load(path: str) -> Any:  # noqa: ANN401  (each room has its own types)
