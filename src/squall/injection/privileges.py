@@ -18,6 +18,9 @@ ALWAYS: Mapping[str, str] = MappingProxyType(
 
 BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
+        "http:proxy": {
+            "NET_ADMIN": "lead connections of targets through a proxy",
+        },
         "network:partition": {
             "NET_ADMIN": "make nftables tables inside targets",
             "NET_RAW": "measure with pings from inside targets",
