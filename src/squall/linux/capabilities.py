@@ -10,6 +10,7 @@ from squall.errors import SquallError
 from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
 from squall.injection.world.target import Target
 from squall.linux import namespaces
+from squall.linux.http_trial import proxied
 from squall.linux.lanes import Lanes
 from squall.linux.network import LinuxNetwork
 from squall.linux.processes import PROC
@@ -36,6 +37,7 @@ class LinuxCapabilities:
         self, more: Mapping[str, Callable[[], Awaitable[Capability]]] | None = None
     ) -> None:
         self._trials = {
+            "http:proxy": _proxy,
             "network:partition": _partition,
             "network:shape": _shape,
             **(more or {}),
@@ -64,6 +66,19 @@ _SHAPED = NetworkState(
         ),
     )
 )
+
+
+async def _proxy() -> Capability:
+    name = "http:proxy"
+    if refused := _blind():
+        return Capability(name, Ability.MISSING, "", refused)
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS), _target() as target:
+            return await proxied(name, target)
+    except SquallError as refused_it:
+        return Capability(name, Ability.MISSING, "", str(refused_it))
+    except (OSError, TimeoutError) as failed:
+        return Capability(name, Ability.MISSING, "", f"{type(failed).__name__}: {failed}")
 
 
 async def _partition() -> Capability:
@@ -143,6 +158,7 @@ async def _target() -> AsyncIterator[Target]:
         enter = ("nsenter", f"--net=/proc/{waiting.pid}/ns/net", "--", "ip", "link")
         await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
         await _run(*enter, "set", _DEVICE, "up")
+        await _run(*enter, "set", "lo", "up")
         yield Target("trial", "trial", "", waiting.pid, namespaces.started(waiting.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -53,6 +53,12 @@ class LinuxHttp:
             process = await self._holders.connected(namespace, target)
             return (await process.state()).counters if process else {}
 
+    async def keeps_addresses(self, target: Target) -> bool:
+        """Do servers in a target that has faults still see their clients' own addresses?"""
+        async with self._holders.inside(target) as namespace:
+            process = await self._holders.connected(namespace, target)
+            return process is None or (await process.state()).address_kept
+
     async def request(
         self,
         target: Target,
