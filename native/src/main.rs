@@ -1,12 +1,15 @@
 //! The native half of Squall: one program, one subcommand for each thing it holds.
 
 mod aside;
+mod bpf;
 mod detach;
 mod exec;
 mod failure;
 mod health;
 mod holder;
+mod http;
 mod netns;
+mod nft;
 mod packets;
 mod process;
 mod rpc;
@@ -23,20 +26,21 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "packets" | "stress" | "watch");
+    let outlives = matches!(verb, "http" | "packets" | "stress" | "watch");
     if outlives {
         aside::stand();
     }
     let outcome = match verb {
         "exec" => exec::run(rest),
         "health" => health::run(rest),
+        "http" => Ok(http::run(rest)),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node exec|health|http|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::rpc::Refusal;
 
 /// Make exactly this be in force.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Set {
     pub rules: Vec<Rule>,
@@ -20,6 +20,10 @@ pub struct Set {
     /// For outgoing TLS: we answer in the name of whomever the target calls.
     #[serde(default)]
     pub authorities: Vec<Authority>,
+    /// Seconds to hold on after the connection is gone.
+    pub lease: f64,
+    /// Seconds of boot time at which all ends.
+    pub deadline: Option<f64>,
 }
 
 /// What happens to some exchanges of one port; an exchange that several match passes each, in order.
@@ -179,7 +183,9 @@ impl Set {
         for certificate in &self.certificates {
             if !ports.insert(certificate.port) {
                 let port = certificate.port;
-                return Err(Refusal::invalid(format!("two certificates for port {port}")));
+                return Err(Refusal::invalid(format!(
+                    "two certificates for port {port}"
+                )));
             }
         }
         Ok(())
@@ -212,7 +218,8 @@ impl Rule {
         let replace = self.replace.iter();
         let patch = self.patch.iter();
         let grpc = self.grpc.iter();
-        let replaced = replace.flat_map(|replace| replace.method.iter().chain(replace.headers.keys()));
+        let replaced =
+            replace.flat_map(|replace| replace.method.iter().chain(replace.headers.keys()));
         let patched = patch.flat_map(|patch| patch.headers.iter().map(|(name, _)| name));
         let ended = grpc.flat_map(|grpc| grpc.trailers.keys());
         replaced.chain(patched).chain(ended)
@@ -223,7 +230,8 @@ impl Rule {
         let replace = self.replace.iter();
         let patch = self.patch.iter();
         let grpc = self.grpc.iter();
-        let replaced = replace.flat_map(|replace| replace.path.iter().chain(replace.headers.values()));
+        let replaced =
+            replace.flat_map(|replace| replace.path.iter().chain(replace.headers.values()));
         let patched = patch.flat_map(|patch| patch.headers.iter().map(|(_, value)| value));
         let ended = grpc.flat_map(|grpc| grpc.trailers.values());
         replaced.chain(patched).chain(ended)
@@ -239,7 +247,10 @@ fn check_word(word: &String) -> Result<(), String> {
 }
 
 fn check_value(value: &String) -> Result<(), String> {
-    match value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 127) {
+    match value
+        .bytes()
+        .any(|byte| byte < b' ' && byte != b'\t' || byte == 127)
+    {
         true => Err(format!("{value:?} has control characters")),
         false => Ok(()),
     }
