@@ -27,7 +27,8 @@ pub async fn sleep(time: Duration) -> io::Result<()> {
     };
     // SAFETY: `spec` outlives the call.
     check(unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &spec, std::ptr::null_mut()) })?;
-    AsyncFd::register_with_interest(timer, Interest::READABLE)?
+    // SAFETY: the descriptor is owned, so it stays open and the same for as long as it is watched.
+    unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?
         .readable()
         .await
         .map(drop)
