@@ -131,26 +131,24 @@ def _counted(name: str, seen: float, of: float) -> Finding:
 
 def _delay(fault: HTTPFault, before: Sample | None, values: Mapping[str, float]) -> Finding:
     asked_ms = fault.delay_us / 1000
-    count = values.get("delayed", 0)
-    if "request_ms" in values and values.get("request_status"):
-        # What a client sees is worth more than what a proxy says of itself.
-        plain_ms = before.values.get("request_ms", 0.0) if before else 0.0
-        measured_ms, count = values["request_ms"] - plain_ms, 1
-        said = f"delay {measured_ms:.1f} ms, of a request of ours"
-    elif not count:
-        return Finding(Verdict.MISMATCH, "delay", "nothing was held")
-    else:
-        measured_ms = values.get("delay_ms", 0.0)
-        said = f"delay {measured_ms:.1f} ms, mean of {count:g}"
     slack_ms = max(asked_ms * TOLERANCE, FLOOR_MS)
-    if measured_ms < asked_ms - slack_ms:
-        return Finding(Verdict.MISMATCH, "delay", said)
-    if measured_ms > asked_ms + slack_ms:
-        if count < FEWEST_LATE:
-            late = f"{said}: too few to tell a busy host apart"
-            return Finding(Verdict.INCONCLUSIVE, "delay", late)
-        return Finding(Verdict.MISMATCH, "delay", said)
-    return Finding(Verdict.CONFIRMED, "delay", said)
+    count = values.get("delayed", 0)
+    if not count:
+        return Finding(Verdict.MISMATCH, "delay", "nothing was held")
+    held_ms = values.get("delay_ms", 0.0)
+    said = f"delay {held_ms:.1f} ms, mean of {count:g}"
+    if values.get("request_status"):
+        # What a client feels is worth more than what a proxy says of itself; that it waited for
+        # longer may be the server's doing.
+        plain_ms = before.values.get("request_ms", 0.0) if before else 0.0
+        felt_ms = values.get("request_ms", 0.0) - plain_ms
+        said = f"{said}; {felt_ms:.1f} ms more for a request of ours"
+        if felt_ms < asked_ms - slack_ms:
+            return Finding(Verdict.MISMATCH, "delay", said)
+    if held_ms > asked_ms + slack_ms and count < FEWEST_LATE:
+        return Finding(Verdict.INCONCLUSIVE, "delay", f"{said}: too few to tell a busy host apart")
+    fits = abs(held_ms - asked_ms) <= slack_ms
+    return Finding(Verdict.CONFIRMED if fits else Verdict.MISMATCH, "delay", said)
 
 
 def every_one_is_meant(fault: HTTPFault) -> bool:

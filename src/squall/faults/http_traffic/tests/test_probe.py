@@ -58,7 +58,16 @@ async def test_where_nothing_flows_a_request_of_ours_shows_it():
     judged, sample = await scene.judged(before)
     assert scene.http.requests[-1] == ("GET", "/api/")
     assert (judged.verdict, sample.way) == (Verdict.CONFIRMED, Way.ACTIVE)
-    assert judged.measured == "delay 100.0 ms, of a request of ours (active)"
+    assert judged.measured == (
+        "delay 100.0 ms, mean of 1; 100.0 ms more for a request of ours (active)"
+    )
+
+
+async def test_a_delay_that_only_the_proxy_knows_of_is_a_mismatch():
+    values = {"in_force": 1, "matched": 1, "delayed": 1, "delay_ms": 100, "request_status": 200}
+    sample = Sample(Way.ACTIVE, {**values, "request_ms": 2.0})
+    judged = HTTPProbe(world(FakeHttp())).judge(fault(delay="100ms"), None, sample)
+    assert judged.verdict is Verdict.MISMATCH
 
 
 async def test_a_request_of_ours_that_is_broken_off_shows_an_abort():
