@@ -1,7 +1,7 @@
 """Delay, break off and change HTTP requests and responses."""
 
 from squall.api.cluster import Resource
-from squall.faults.http_traffic.model import HTTPChaosSpec, HTTPFault, share
+from squall.faults.http_traffic.model import HTTPChaosSpec, HTTPFault, secrets, share
 from squall.injection.kind import FaultKind
 
 KIND = FaultKind(
@@ -12,5 +12,6 @@ KIND = FaultKind(
     needs=("http:proxy",),
     injector="squall.faults.http_traffic.injector:HTTPInjector",
     probe="squall.faults.http_traffic.probe:HTTPProbe",
+    secrets=secrets,
     columns=(("duration", ".spec.duration"),),
 )

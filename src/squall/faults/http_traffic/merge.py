@@ -4,17 +4,39 @@ import json
 from collections.abc import Iterable
 from zlib import crc32
 
+from squall.errors import InvalidFault
 from squall.faults.http_traffic import actions
-from squall.faults.http_traffic.model import HTTPFault
+from squall.faults.http_traffic.model import HTTPFault, TlsSecret
 from squall.injection.contract import Live
-from squall.injection.world.http import Grpc, HttpState, Patch, Replace, Rule
+from squall.injection.world.http import Certificate, Grpc, HttpState, Patch, Replace, Rule
 
 ALL = 100.0
 
 
 def merge(live: Iterable[Live[HTTPFault]]) -> HttpState:
-    """Put every fault's rule behind those of older faults."""
-    return HttpState(tuple(rule(one) for one in live))
+    """Put every fault's rule behind those of older faults.
+
+    Each port gets one certificate: that of the oldest fault that has one for it.
+
+    Raises:
+        InvalidFault: a fault came without the values of its Secret, or they are no text.
+    """
+    live = tuple(live)
+    certificates: dict[int, Certificate] = {}
+    for one in live:
+        if one.fault.tls and one.fault.port not in certificates:
+            certificates[one.fault.port] = _certificate(one, one.fault.tls)
+    return HttpState(tuple(rule(one) for one in live), tuple(certificates.values()))
+
+
+def _certificate(live: Live[HTTPFault], tls: TlsSecret) -> Certificate:
+    try:
+        values = {part: live.secrets[str(key)].decode() for part, key in tls.keys().items()}
+    except (KeyError, UnicodeDecodeError) as missing:
+        where = f"{tls.secret_namespace}/{tls.secret_name}"
+        raise InvalidFault(f"the Secret {where} came without what is needed: {missing}") from None
+    chain = "\n".join(values[part].strip() for part in ("cert", "ca") if part in values)
+    return Certificate(live.fault.port, f"{chain}\n", values["key"])
 
 
 def rule(live: Live[HTTPFault]) -> Rule:

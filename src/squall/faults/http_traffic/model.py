@@ -1,6 +1,6 @@
 """HTTPChaos: what may be asked, and what each target gets of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from squall.faults.http_traffic.actions import (
     code_flaws,
     header_flaws,
 )
-from squall.injection.kind import Peers
+from squall.injection.kind import Peers, SecretKey
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT")
 LAST_PORT = 65535
@@ -42,6 +42,12 @@ class TlsSecret(Wire):
         for field in ("secretName", "secretNamespace", "certName", "keyName"):
             if not self.model_dump(by_alias=True)[field]:
                 yield Flaw(field, "names a Secret, or what is in it")
+
+    def keys(self) -> Mapping[str, SecretKey]:
+        """Name the values that are needed, by what they are: `cert`, `key`, `ca`."""
+        named = {"cert": self.cert_name, "key": self.key_name, "ca": self.ca_name}
+        place = self.secret_namespace, self.secret_name
+        return {part: SecretKey(*place, name) for part, name in named.items() if name}
 
 
 class Exchanges(Wire):
@@ -163,3 +169,8 @@ def share(spec: HTTPChaosSpec, selector_key: str, peers: Peers) -> HTTPFault:  #
     """Give every target the same; there is one role, and nobody has to know the others."""
     told = {name: getattr(spec, name) for name in HTTPFault.model_fields}
     return HTTPFault.model_construct(**told)
+
+
+def secrets(spec: HTTPChaosSpec) -> tuple[SecretKey, ...]:
+    """Name what of the Secret is needed."""
+    return tuple(spec.tls.keys().values()) if spec.tls else ()

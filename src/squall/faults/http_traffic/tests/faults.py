@@ -1,5 +1,7 @@
 """HTTP faults in few words, and a world to try them in."""
 
+from types import MappingProxyType
+
 from squall.clock import FakeClock
 from squall.faults.http_traffic.model import HTTPChaosSpec, HTTPFault, share
 from squall.injection.contract import Live
@@ -28,5 +30,5 @@ def fault(**fields) -> HTTPFault:
     return HTTPFault.model_validate(told)
 
 
-def live(asked, source="a/."):
-    return Live(source, asked)
+def live(asked, source="a/.", secrets=MappingProxyType({})):
+    return Live(source, asked, secrets)

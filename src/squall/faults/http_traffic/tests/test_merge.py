@@ -1,14 +1,18 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from squall.errors import InvalidFault
 from squall.faults.http_traffic.merge import merge
 from squall.faults.http_traffic.tests.faults import fault, live
-from squall.faults.http_traffic.tests.test_model import EVERYTHING
-from squall.injection.world.http import Grpc, HttpState, Patch, Replace, Rule
+from squall.faults.http_traffic.tests.test_model import EVERYTHING, SECRET
+from squall.injection.world.http import Certificate, Grpc, HttpState, Patch, Replace, Rule
+
+VALUES = {"shop/web/tls.crt": b"cert\n", "shop/web/tls.key": b"key"}
 
 
 def test_all_that_is_asked_stands_in_the_rule():
-    assert merge([live(fault(**EVERYTHING))]).rules == (
+    assert merge([live(fault(**EVERYTHING), secrets=VALUES)]).rules == (
         Rule(
             source="a/.",
             target="Response",
@@ -26,6 +30,28 @@ def test_all_that_is_asked_stands_in_the_rule():
             grpc=Grpc(status=14, message="no", trailers={"retry": "no"}, after_messages=3),
         ),
     )
+
+
+def test_a_port_has_the_certificate_of_the_oldest_fault_that_brings_one():
+    values = {"shop/web/tls.crt": b"newer", "shop/web/tls.key": b"newer key"}
+    plain, older = fault(abort=True, port=443), fault(abort=True, port=443, tls=SECRET)
+    state = merge(
+        [live(plain), live(older, "b/.", secrets=VALUES), live(older, "c/.", secrets=values)]
+    )
+    assert state.certificates == (Certificate(443, "cert\n"),)
+    assert state.certificates[0].key == "key"
+    assert "key" not in repr(state).replace("keyName", "").replace("key_name", "")
+
+
+def test_an_authority_is_sent_along():
+    asked = fault(abort=True, port=443, tls=SECRET | {"caName": "ca.crt"})
+    state = merge([live(asked, secrets=VALUES | {"shop/web/ca.crt": b"ca\n"})])
+    assert state.certificates == (Certificate(443, "cert\nca\n"),)
+
+
+def test_a_fault_without_the_values_of_its_secret_is_refused():
+    with pytest.raises(InvalidFault, match="the Secret shop/web came without"):
+        merge([live(fault(abort=True, tls=SECRET))])
 
 
 def test_what_is_empty_does_nothing():
