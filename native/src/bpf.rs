@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use crate::system::own;
 
 const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
@@ -113,6 +114,17 @@ pub fn insert(map: &OwnedFd, key: &[u8], value: &[u8]) -> io::Result<()> {
         .pointer(16, value.as_ptr());
     // SAFETY: key and value are as long as the map's, by every caller.
     crate::system::check(unsafe { attributes.call(MAP_UPDATE_ELEM) }).map(drop)
+}
+
+/// Is there such a key? `value_bytes` are those of the map.
+pub fn contains(map: &OwnedFd, key: &[u8], value_bytes: usize) -> bool {
+    let mut value = vec![0u8; value_bytes];
+    let attributes = Attributes::none()
+        .fd(0, map)
+        .pointer(8, key.as_ptr())
+        .pointer(16, value.as_mut_ptr());
+    // SAFETY: key and value are as long as the map's, by every caller.
+    unsafe { attributes.call(MAP_LOOKUP_ELEM) == 0 }
 }
 
 /// Takes a key out of a map.

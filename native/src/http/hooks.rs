@@ -71,16 +71,18 @@ impl Hooks {
         })
     }
 
-    /// Leads exactly these ports to us from now on.
-    pub fn lead(&mut self, ports: &[u16]) -> io::Result<()> {
-        for port in ports.iter().filter(|port| !self.led.contains(port)) {
+    /// Leads exactly these ports to us from now on; gives those that were not led before.
+    pub fn lead(&mut self, ports: &[u16]) -> io::Result<Vec<u16>> {
+        let new = |port: &&u16| !self.led.contains(port);
+        let new: Vec<u16> = ports.iter().filter(new).copied().collect();
+        for port in &new {
             bpf::insert(&self.ports, &u32::from(*port).to_ne_bytes(), &[1])?;
         }
         for port in self.led.iter().filter(|port| !ports.contains(port)) {
             bpf::remove(&self.ports, &u32::from(*port).to_ne_bytes())?;
         }
         self.led = ports.to_vec();
-        Ok(())
+        Ok(new)
     }
 
     pub fn clients(&self) -> io::Result<Clients> {
@@ -104,6 +106,10 @@ impl Clients {
         value[..16].copy_from_slice(&mapped(client.ip()));
         value[16..18].copy_from_slice(&client.port().to_be_bytes());
         bpf::insert(&self.table, &self.key(ours), &value)
+    }
+
+    pub fn contains(&self, ours: SocketAddr) -> bool {
+        bpf::contains(&self.table, &self.key(ours), VALUE_BYTES)
     }
 
     pub fn remove(&self, ours: SocketAddr) {

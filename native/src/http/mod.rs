@@ -6,6 +6,7 @@ mod base64;
 mod change;
 mod edit;
 mod exchange;
+mod existing;
 mod flow;
 mod framing;
 mod head;
@@ -105,12 +106,19 @@ impl Held {
         let rules = Rules::new(set.rules, &self.world.rules()).map_err(Refusal::invalid)?;
         let (incoming, outgoing) = (rules.ports(false), rules.ports(true));
         // All that may be refused comes first.
+        let dialled = existing::dialled(&self.redirect.new_among(&outgoing));
+        let dialled = dialled.map_err(|error| Refusal::of_kernel("list connections", &error))?;
         self.redirect.lead(&outgoing)?;
+        let mut older = (Vec::new(), None);
         if let Some(hooks) = &mut self.hooks {
-            let led = hooks.lead(&incoming);
-            led.map_err(|error| Refusal::of_kernel("lead ports to us", &error))?;
+            let of_kernel = |error| Refusal::of_kernel("lead ports to us", &error);
+            let new = hooks.lead(&incoming).map_err(of_kernel)?;
+            older = (new, Some(hooks.clients().map_err(of_kernel)?));
         }
         self.world.set_rules(rules);
+        if let (ports, Some(clients)) = older {
+            existing::end(ports, dialled, clients, self.world.clone());
+        }
         self.certificates = set.certificates;
         self.authorities = set.authorities;
         self.term = Term {

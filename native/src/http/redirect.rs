@@ -31,6 +31,12 @@ impl Redirect {
         }
     }
 
+    /// Those of `ports` that are not led to us yet.
+    pub fn new_among(&self, ports: &[u16]) -> Vec<u16> {
+        let new = |port: &&u16| !self.led.contains(port);
+        ports.iter().filter(new).copied().collect()
+    }
+
     /// Leads exactly these ports to us from now on.
     pub fn lead(&mut self, ports: &[u16]) -> Result<(), Refusal> {
         if ports == self.led {
