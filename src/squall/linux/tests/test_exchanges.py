@@ -143,6 +143,23 @@ async def test_an_exchange_that_is_broken_off_gets_no_answer(served, http):
     assert (await http.counters(served.target))["a/."].aborted == 1
 
 
+async def test_connections_that_are_open_already_feel_it_within_a_second(served, http):
+    loop = asyncio.get_running_loop()
+    with closing(await client(served)) as connection:
+        assert (await asyncio.to_thread(connection.ask, "GET", "/"))[0] == 200
+        await http.apply(served.target, state(CODE))
+        applied = loop.time()
+        while True:
+            try:
+                code, _ = await asyncio.to_thread(connection.ask, "GET", "/")
+            except OSError:
+                break  # reset, so that its client comes again, and then feels it
+            if code == 503:
+                break
+            assert loop.time() < applied + 1
+    assert (await ask(served))[0] == 503
+
+
 async def test_two_experiments_stack_and_each_goes_by_itself(served, http):
     for left in (CODE, SLOW):
         await http.apply(served.target, state(CODE, SLOW))
