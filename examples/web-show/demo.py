@@ -1,4 +1,4 @@
-"""Run the four experiments of this folder and show what visitors of the page feel.
+"""Run the experiments of this folder and show what visitors of the page feel.
 
     demo.py [--keep] [--picture FILE.svg]
 
@@ -231,7 +231,7 @@ def pause() -> None:
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Run four experiments on three small programs.")
+    parser = argparse.ArgumentParser(description="Run experiments on three small programs.")
     parser.add_argument("--keep", action="store_true", help="leave the targets up until Ctrl-C")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the end of the run, SVG")
     return parser.parse_args()

@@ -1,13 +1,16 @@
 //! The native half of Squall: one program, one subcommand for each thing it holds.
 
 mod aside;
+mod bpf;
 mod detach;
 mod dns;
 mod exec;
 mod failure;
 mod health;
 mod holder;
+mod http;
 mod netns;
+mod nft;
 mod packets;
 mod process;
 mod rpc;
@@ -24,7 +27,7 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "dns" | "packets" | "stress" | "watch");
+    let outlives = matches!(verb, "dns" | "http" | "packets" | "stress" | "watch");
     if outlives {
         aside::stand();
     }
@@ -32,13 +35,14 @@ fn main() {
         "dns" => Ok(dns::run(rest)),
         "exec" => exec::run(rest),
         "health" => health::run(rest),
+        "http" => Ok(http::run(rest)),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node dns|exec|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node dns|exec|health|http|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

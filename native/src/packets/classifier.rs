@@ -7,8 +7,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::bpf::{self, Assembler, Compute, Function, If, Label, Width};
 use super::networks::{Network, Version};
+use crate::bpf::{self, Assembler, Compute, Function, If, Label, Purpose, Width};
 
 /// IP protocols with the destination port in bytes 2 and 3: TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
@@ -51,7 +51,7 @@ pub fn load(facts: &Facts) -> io::Result<OwnedFd> {
     let ports = facts
         .networks
         .is_some_and(|networks| networks.iter().any(|network| network.port != 0));
-    assemble(facts, trie.as_ref(), ports).load_classifier(c"squall_packets")
+    assemble(facts, trie.as_ref(), ports).load_for(Purpose::EGRESS, c"squall_packets")
 }
 
 fn trie(networks: &[Network]) -> io::Result<OwnedFd> {
@@ -62,7 +62,7 @@ fn trie(networks: &[Network]) -> io::Result<OwnedFd> {
         key[4..6].copy_from_slice(&network.port.to_be_bytes());
         key[6] = network.version as u8;
         key[8..].copy_from_slice(&network.address.to_be_bytes());
-        bpf::insert(&trie, &key, 1)?;
+        bpf::insert(&trie, &key, &[1])?;
     }
     Ok(trie)
 }

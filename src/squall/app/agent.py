@@ -26,6 +26,7 @@ from squall.linux.shaping import Shaping, TriedShaping
 from squall.node.agent import Agent
 from squall.node.journal import Journal
 from squall.node.presence import Presence
+from squall.sealing import public_of
 
 
 class NodeAgent:
@@ -57,7 +58,8 @@ class NodeAgent:
             stack.callback(journal.close)
             cluster = await stack.enter_async_context(self._cluster())
             shaping = TriedShaping(capabilities.shaping)
-            agent, presence = self._agent(cluster, journal, shaping), self._presence(cluster)
+            agent = self._agent(cluster, journal, shaping)
+            presence = self._presence(cluster, journal)
 
             def missing() -> str:
                 return agent.missing() or presence.missing()
@@ -76,7 +78,7 @@ class NodeAgent:
             await act_until(stopping, agent, parts, ready)
             await presence.leave()
 
-    def _presence(self, cluster: Cluster) -> Presence:
+    def _presence(self, cluster: Cluster, journal: Journal) -> Presence:
         return Presence(
             cluster,
             self._clock,
@@ -84,6 +86,7 @@ class NodeAgent:
             node_name=self._settings.node_name,
             capabilities=capabilities.LinuxCapabilities(CONTAINER_TRIALS),
             needs=(need for kind in kinds().values() for need in kind.needs),
+            sealing_key=public_of(journal.sealing_key),
             pod=socket.gethostname(),
         )
 

@@ -13,6 +13,7 @@ from squall.injection.world import World
 from squall.kubernetes.paused_pods import PausedPods
 from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
+from squall.linux.exchanges import LinuxHttp
 from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
@@ -38,6 +39,7 @@ def world(
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
         names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
+        http=LinuxHttp(places.run / "http", lease_seconds=lease_seconds),
     )
 
 
@@ -51,6 +53,7 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         pods=pods,
         stressors=nowhere,
         names=nowhere,
+        http=nowhere,
     )
 
 

@@ -7,12 +7,13 @@ import orjson
 import pytest
 
 from squall import http
+from squall.api.cluster import SECRET
 from squall.api.fake_cluster import FakeCluster
 from squall.api.policy import Policy
 from squall.clock import FakeClock, settle
 from squall.faults import kinds
 from squall.injection.served import served_kinds
-from squall.webhook.renewal import SECRET, Place
+from squall.webhook.renewal import Place
 from squall.webhook.serving import Webhook
 from squall.webhook.tests.asking import NETWORK, asked, patch_of, said
 
