@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from squall.linux.packets import program
+from squall.linux.holder import program
 
 
 def ask(socket: Path, *, ready: bool) -> tuple[bool, str]:

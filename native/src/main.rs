@@ -5,6 +5,7 @@ mod detach;
 mod exec;
 mod failure;
 mod health;
+mod holder;
 mod netns;
 mod packets;
 mod process;

@@ -103,11 +103,6 @@ impl Held {
         })
     }
 
-    /// Takes everything back.
-    pub fn let_go(&mut self) {
-        *self = Self::nothing(self.lease_seconds);
-    }
-
     fn attached(&self) -> Vec<&Value> {
         let attached = |asked: &&Value| {
             let mut lanes = self.lanes.iter();

@@ -31,9 +31,9 @@ from squall.kubernetes.embedded.store import Store
 from squall.kubernetes.embedded.workloads import LocalWorkloads
 from squall.linux import capabilities
 from squall.linux.clock import SystemClock
+from squall.linux.holder import program
 from squall.linux.host_containers import LinuxHostContainers
 from squall.linux.logs import LogFiles
-from squall.linux.packets import program
 from squall.linux.processes import Processes
 from squall.linux.sandboxes import LinuxSandboxes
 from squall.linux.sandboxes import Places as SandboxPlaces

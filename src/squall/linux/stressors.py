@@ -17,7 +17,7 @@ from squall.errors import TryAgain, Unsupported
 from squall.injection.world.stressors import Stressor, Taken, Usage
 from squall.injection.world.target import Target
 from squall.linux import cgroups
-from squall.linux.packets import program
+from squall.linux.holder import program
 from squall.linux.processes import PROC, send, started
 
 MARK = "SQUALL_STRESSOR"

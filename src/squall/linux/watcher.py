@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from squall.errors import TryAgain
-from squall.linux.packets import program
+from squall.linux.holder import program
 from squall.telemetry import logger
 
 START_SECONDS = 30.0
