@@ -59,9 +59,11 @@ class FileRule:
 
     source: str
     """Which live fault asked for it; names its counters."""
+    below: str
+    """Directory that was asked for, absolute: that of the volume, or one in it. Nothing outside of
+    it is hit; it is itself."""
     path: str = ""
-    """Glob over the absolute path, `*` and `?` matching `/` too, `**` whole components; empty:
-    everything in the volume."""
+    """Pattern over absolute paths (`globs.py`); empty: everything below."""
     methods: tuple[str, ...] = ()
     """Requests as FUSE names them, in lower case, as `read`; none: all."""
     percent: int = 100
@@ -84,7 +86,7 @@ class FileRule:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One directory of a target, whose requests are filtered."""
+    """One directory of a target, whose requests are filtered; none is inside of another one."""
 
     path: str
     """Absolute, in the target's mount namespace."""
@@ -100,7 +102,7 @@ class FilesState:
     """Each path at most once."""
 
     def __post_init__(self) -> None:
-        """Sort by path: an outer directory comes before those in it."""
+        """Sort by path, so that equal states compare equal."""
         volumes = tuple(sorted(self.volumes, key=lambda volume: volume.path))
         object.__setattr__(self, "volumes", volumes)
 
