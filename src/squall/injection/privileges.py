@@ -26,6 +26,7 @@ BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "NET_ADMIN": "make queueing disciplines, TAP devices and tables inside targets",
             "NET_RAW": "send the packets of a lane on; measure with pings",
         },
+        "files:filter": {},
         "pod:freeze": {},
         "stress:cpu": {
             "SETUID": "run stress-ng as nobody",

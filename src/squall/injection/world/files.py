@@ -11,6 +11,8 @@ FileKind = Literal[
     "namedPipe", "charDevice", "blockDevice", "directory", "regularFile", "symlink", "socket"
 ]
 
+Call = Literal["stat", "open", "read", "list", "statfs", "listxattr"]
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -135,7 +137,7 @@ class FileCounters:
 class Access:
     """One system call of ours on a file of a target, as a process of the target would feel it."""
 
-    call: Literal["stat", "open", "read", "list", "statfs", "listxattr"]
+    call: Call
     seconds: float
     """How long it took; where `errno` is None and it has not returned, how long so far."""
     errno: int | None = 0

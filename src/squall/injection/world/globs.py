@@ -1,10 +1,9 @@
 """Patterns over absolute paths, as the rules of files are written. Pure.
 
-The same language as that of the native filter and of upstream's: `*` and `?` match any characters,
-`/` among them; `**` is one whole component and stands for any number of them, none included;
-`[a-z]` and `[!a-z]` are one character.
+The same language as that of the native filter and of upstream's: `*`, `?`, `[a-z]` and `[!a-z]`
+match anything but `/`; `**` is a whole component and stands for any number of them, none included.
 
-Source: documentation of the Rust crate glob, `Pattern`.
+Source: documentation of the Rust crate glob, `Pattern` with `require_literal_separator`.
 """
 
 import re
@@ -28,7 +27,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
         elif pattern[at] == "[":
             part, at = _range(pattern, at)
         else:
-            part, at = "." if pattern[at] == "?" else re.escape(pattern[at]), at + 1
+            part, at = "[^/]" if pattern[at] == "?" else re.escape(pattern[at]), at + 1
         parts.append(part)
     return re.compile("".join(parts), re.DOTALL)
 
@@ -54,7 +53,7 @@ def _stars(pattern: str, at: int) -> tuple[str, int]:
     while end < len(pattern) and pattern[end] == "*":
         end += 1
     if end - at == 1:
-        return ".*", end
+        return "[^/]*", end
     if end - at > len("**"):
         raise ValueError("is not a pattern: more than two `*` stand beside each other")
     if (at > 0 and pattern[at - 1] != "/") or (end < len(pattern) and pattern[end] != "/"):
@@ -82,6 +81,6 @@ def _range(pattern: str, at: int) -> tuple[str, int]:
         else:
             found += re.escape(inside[index])
             index += 1
-    if not found:
-        return ("." if negated else "(?!)"), end + 1
-    return f"[{'^' if negated else ''}{found}]", end + 1
+    if negated:
+        return f"[^/{found}]", end + 1
+    return (f"(?!/)[{found}]" if found else "(?!)"), end + 1
