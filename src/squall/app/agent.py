@@ -21,6 +21,7 @@ from squall.linux import capabilities
 from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
 from squall.linux.container_capabilities import CONTAINER_TRIALS
+from squall.linux.file_capabilities import FILE_TRIALS
 from squall.linux.processes import Processes
 from squall.linux.shaping import Shaping, TriedShaping
 from squall.node.agent import Agent
@@ -80,7 +81,7 @@ class NodeAgent:
             self._clock,
             namespace=self._settings.namespace,
             node_name=self._settings.node_name,
-            capabilities=capabilities.LinuxCapabilities(CONTAINER_TRIALS),
+            capabilities=capabilities.LinuxCapabilities({**CONTAINER_TRIALS, **FILE_TRIALS}),
             needs=(need for kind in kinds().values() for need in kind.needs),
             pod=socket.gethostname(),
         )

@@ -13,6 +13,7 @@ from squall.injection.world import World
 from squall.kubernetes.paused_pods import PausedPods
 from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
+from squall.linux.files import LinuxFiles
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
@@ -36,6 +37,7 @@ def world(
         pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
+        files=LinuxFiles(places.run, lease_seconds=lease_seconds),
     )
 
 
@@ -57,6 +59,7 @@ def api_world(
         containers=nowhere,
         pods=PausedPods(cluster, pause_image, target_namespace),
         stressors=nowhere,
+        files=nowhere,
     )
 
 

@@ -11,7 +11,7 @@ FileKind = Literal[
     "namedPipe", "charDevice", "blockDevice", "directory", "regularFile", "symlink", "socket"
 ]
 
-Call = Literal["stat", "open", "read", "list", "statfs", "listxattr"]
+Call = Literal["stat", "open", "read", "close", "list", "statfs", "listxattr"]
 
 
 @dataclass(frozen=True, slots=True)
