@@ -10,8 +10,8 @@ from squall.injection.world.target import Target
 from squall.linux.holder import program
 from squall.linux.processes import PROC
 
-MARK = "squall-files"
-"""Source of every mount of ours, as the fourth field from the end of mountinfo shows it."""
+KIND, MARK = "fuse.squall", "squall-files"
+"""Type and source of every mount of ours."""
 
 RESTORE_SECONDS = 20.0
 """For moving the open files of one target back; ten thousand take less than one."""
@@ -27,7 +27,7 @@ def paths(mountinfo: str) -> Iterator[str]:
     """
     for line in mountinfo.splitlines():
         place, _, source = line.partition(" - ")
-        if source.split(" ")[1:2] == [MARK]:
+        if source.split(" ")[:2] == [KIND, MARK]:
             yield _ESCAPED.sub(lambda found: chr(int(found[1], 8)), place.split(" ")[4])
 
 

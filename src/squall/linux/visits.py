@@ -171,7 +171,7 @@ class _Visitor:
                 os.close(opened)
 
         if fits:
-            return self._call("list", entries) or []
+            return self._call("list", entries, always=True) or []
         return entries()
 
     def _call_all(self, root: int, name: str) -> None:
