@@ -103,8 +103,8 @@ class Host:
                     yield int(entry.name), command.strip()
 
     def holders(self) -> list[int]:
-        """List the processes that hold faults: packet schedulers and stressors."""
-        holds = ("squall-node packets", "stress-ng")
+        """List the processes that hold faults: packet schedulers, filters of files, stressors."""
+        holds = ("squall-node packets", "squall-node files", "stress-ng")
         return sorted(pid for pid, command in self.processes() if any(h in command for h in holds))
 
     def traces(self, pid: int) -> Mapping[str, str]:
