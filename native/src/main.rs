@@ -4,6 +4,8 @@ mod aside;
 mod detach;
 mod exec;
 mod failure;
+#[allow(dead_code)] // until its subcommand is here
+mod files;
 mod health;
 mod holder;
 mod netns;
