@@ -4,6 +4,8 @@ mod aside;
 mod detach;
 mod exec;
 mod failure;
+#[allow(dead_code)] // until its subcommand is here
+mod files;
 mod health;
 mod holder;
 mod netns;
@@ -29,6 +31,7 @@ fn main() {
     }
     let outcome = match verb {
         "exec" => exec::run(rest),
+        "filter" => files::filter::alone::run(rest),
         "health" => health::run(rest),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
@@ -36,7 +39,7 @@ fn main() {
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node exec|filter|health|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {
