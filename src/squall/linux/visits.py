@@ -30,12 +30,12 @@ _REQUESTS: Mapping[Call, frozenset[str]] = {
     "stat": frozenset({"lookup", "getattr"}),
     "open": frozenset({"open"}),
     "read": frozenset({"read"}),
-    "close": frozenset({"flush", "release"}),
-    "list": frozenset({"opendir", "readdir", "releasedir"}),
+    "close": frozenset({"flush"}),
+    "list": frozenset({"opendir", "readdir"}),
     "statfs": frozenset({"statfs"}),
     "listxattr": frozenset({"listxattr"}),
 }
-"""What each call asks the file system for."""
+"""What each call asks the file system for, and waits for; nobody waits for `release`."""
 
 _OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
@@ -61,7 +61,8 @@ class Visits:
     """
 
     def __init__(self) -> None:
-        self._under_way: dict[str, _Visitor] = {}
+        self._under_way: dict[tuple[str, ...], _Visitor] = {}
+        """What has not come back, by where it went and what for."""
 
     async def visit(
         self,
@@ -78,7 +79,8 @@ class Visits:
             TargetGone: its process has ended.
             TryAgain: its files cannot be reached.
         """
-        visitor = self._under_way.pop(target.id, None)
+        errand = (target.id, volume, path, *sorted(methods))
+        visitor = self._under_way.pop(errand, None)
         if visitor is None or visitor.done.is_set() or visitor.target != target:
             visitor = _Visitor(target, volume, path, methods)
             visitor.begin()
@@ -86,7 +88,7 @@ class Visits:
             async with asyncio.timeout(within_seconds):
                 await visitor.done.wait()
         if not visitor.done.is_set():
-            self._under_way[target.id] = visitor
+            self._under_way[errand] = visitor
         return visitor.seen()
 
 

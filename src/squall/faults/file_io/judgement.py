@@ -4,6 +4,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import fields
 
+from squall.faults.file_io.methods import FELT
 from squall.faults.file_io.model import FileFault
 from squall.injection.chance import wilson
 from squall.injection.contract import Judgement, Sample, Verdict
@@ -113,10 +114,7 @@ def _space(fault: FileFault, values: Values) -> Found:  # noqa: ARG001  (as all)
 def _power(fault: FileFault, values: Values) -> Found:  # noqa: ARG001  (as all)
     if lost := values.get("lost_bytes", 0):
         return Verdict.CONFIRMED, f"{lost:g} bytes that were not synced are lost"
-    if values.get("matched", 0):
-        said = f"{_requests(values['matched'])} held back until they are synced"
-        return Verdict.CONFIRMED, said
-    return Verdict.INCONCLUSIVE, "nothing was written"
+    return Verdict.INCONCLUSIVE, "power has not failed yet: the container runs"
 
 
 def _share(fault: FileFault, values: Values, hit: float, said: str) -> Found:
@@ -156,7 +154,7 @@ def _asked(fault: FileFault) -> str:
         "powerLoss": "what is not synced can be lost",
     }[fault.action]
     asked = f"{what} in {fault.path or fault.volume}"
-    if fault.methods:
+    if fault.methods and set(fault.methods) != FELT.get(fault.action):
         asked += f" for {', '.join(fault.methods)}"
     return asked if fault.percent == ALL_PERCENT else f"{asked}, {fault.percent} %"
 

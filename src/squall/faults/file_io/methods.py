@@ -25,7 +25,7 @@ FELT: Mapping[str, frozenset[str]] = MappingProxyType(
         "latency": _SEEN,
         "fault": _SEEN - _UNHEARD,
         "attrOverride": frozenset(_ANSWERED),
-        "mistake": frozenset({"read", "write", "copy_file_range"}),
+        "mistake": frozenset({"read", "write"}),
         "noSpace": frozenset({*_GROWING, "copy_file_range"}),
     }
 )

@@ -176,15 +176,18 @@ class IOChaosSpec(ExperimentSpec, ContainerSelector):
             if name.lower() not in METHODS:
                 yield Flaw(f"methods[{at}]", f"is no request; write some of {', '.join(METHODS)}")
         felt = FELT.get(self.action)
-        if self.methods and felt is not None and not felt & set(self.requests()):
+        if self.methods and felt is not None and not self.requests():
             names = ", ".join(name for name in METHODS if name in felt)
             yield Flaw("methods", f"action {self.action} acts on none of these, but on {names}")
         if self.methods and self.action == "powerLoss":
             yield Flaw("methods", "power goes whatever is asked; leave them out")
 
     def requests(self) -> tuple[str, ...]:
-        """Give `methods` as the filter names them."""
-        return tuple(sorted({name.lower() for name in self.methods}))
+        """Give `methods` as the filter names them: those that the action can act on; none: all."""
+        named = {name.lower() for name in self.methods}
+        if self.action not in FELT or (self.action == "latency" and not named):
+            return ()
+        return tuple(sorted(FELT[self.action] & named if named else FELT[self.action]))
 
     def volume(self) -> str:
         """Give `volumePath` as the kernel writes it: one slash between names, none at the end."""
@@ -201,7 +204,7 @@ class FileFault(Fault):
     path: str = ""
     """Pattern over absolute paths; empty: all in it."""
     methods: tuple[str, ...] = ()
-    """Requests that are hit; none: all."""
+    """Requests that are hit, as far as the action can act on them; none: all."""
     percent: int = ALL_PERCENT
     """How many of them."""
     delay_us: int = 0

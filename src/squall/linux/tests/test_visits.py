@@ -48,6 +48,7 @@ async def test_the_first_file_that_fits_is_read_and_nothing_is_changed(tmp_path)
         (["readdir"], ["list"]),
         (["statfs"], ["statfs"]),
         (["write", "fsync", "unlink"], []),
+        (["release"], []),
     ],
 )
 async def test_only_what_a_rule_names_is_looked_at(tmp_path, methods, calls):

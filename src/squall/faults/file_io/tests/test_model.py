@@ -36,7 +36,10 @@ def test_a_target_is_told_what_its_action_needs_and_no_more():
         percent=40,
         delay_us=100_000,
     )
-    assert shared(action="fault", errno=28, volumePath="/d").errno == 28
+    fault = shared(action="fault", errno=28, volumePath="/d")
+    assert fault.errno == 28
+    assert {"open", "read", "fsync"} <= set(fault.methods)
+    assert not {"release", "forget", "access"} & set(fault.methods)
     wrong = {"filling": "random", "maxOccurrences": 3, "maxLength": 10}
     assert shared(action="mistake", mistake=wrong, volumePath="/d").mistake == Mistake(
         "random", 3, 10
@@ -44,6 +47,14 @@ def test_a_target_is_told_what_its_action_needs_and_no_more():
     assert shared(action="noSpace", space="64MB", volumePath="/d").space == 64_000_000
     assert shared(action="noSpace", volumePath="/d").space == 0
     assert shared(action="powerLoss", volumePath="/d") == FileFault(action="powerLoss", volume="/d")
+
+
+def test_only_requests_that_the_action_can_act_on_are_named():
+    wrong = {"action": "mistake", "mistake": {}, "volumePath": "/d"}
+    assert shared(**wrong).methods == ("read", "write")
+    assert shared(**wrong, methods=["READ", "getattr"]).methods == ("read",)
+    assert shared(**SLOW).methods == ()
+    assert shared(**SLOW, methods=["release", "access"]).methods == ("release",)
 
 
 def test_attributes_reach_the_agent_as_they_were_written():
@@ -191,7 +202,7 @@ def test_what_can_act_is_accepted(fields):
             {"action": "mistake", "mistake": {}, "methods": ["getattr"], "volumePath": "/data"},
             (
                 'spec.methods: Invalid value: "array": action mistake acts on none of these, but '
-                "on read, write, copy_file_range"
+                "on read, write"
             ),
         ),
         (

@@ -127,7 +127,8 @@ def slow(count, milliseconds, matched=0):
         (mistaken(), FileCounters(50, mistaken=20), Verdict.CONFIRMED),
         (full(9), FileCounters(50, failed=1), Verdict.CONFIRMED),
         (full(9), FileCounters(50), Verdict.INCONCLUSIVE),
-        (blackout(), FileCounters(50), Verdict.CONFIRMED),
+        (blackout(), FileCounters(50), Verdict.INCONCLUSIVE),
+        (blackout(), FileCounters(50, lost_bytes=9), Verdict.CONFIRMED),
     ],
 )
 async def test_numbers_decide(fault, traffic, verdict):
