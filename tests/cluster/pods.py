@@ -33,7 +33,7 @@ def web(cluster: Cluster, namespace: str, name: str, node: str) -> str:
     }
     listed = {"apiVersion": "v1", "kind": "List", "items": [pod, service]}
     cluster.kubectl("create", "-f=-", stdin=json.dumps(listed))
-    until(name, lambda: _is_ready(get(cluster, namespace, name)), 30)
+    until(name, lambda: _is_ready(get(cluster, namespace, name)))
     return str(get(cluster, namespace, name)["status"]["podIP"])
 
 
@@ -64,4 +64,6 @@ def look_up(cluster: Cluster, namespace: str, pod: str, name: str) -> str:
 
 def _is_ready(pod: dict[str, Any]) -> bool:
     conditions = pod["status"].get("conditions", ())
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
+        return True
+    raise RuntimeError(json.dumps(pod["status"]))

@@ -90,7 +90,7 @@ def test_an_agent_refuses_what_the_controller_never_asked_for(
 ) -> None:
     create(strict, one(willing))
     confirmed(strict, willing, 1)
-    [order] = json.loads(strict.kubectl("get", "nodefaults", f"-n={NAMESPACE}", "-ojson"))["items"]
+    [order] = orders(strict, willing)
     untouched = strict.state(willing)
     refused = {
         "web-3": ({}, "lacks the label chaos=yes that this installation asks for"),
@@ -103,6 +103,13 @@ def test_an_agent_refuses_what_the_controller_never_asked_for(
         says(said, partial(status, strict, name))
         strict.kubectl("delete", "nodefault", name, f"-n={NAMESPACE}", f"--as={CONTROLLER}")
     assert difference(untouched, strict.state(willing)) == ""
+
+
+def orders(cluster: Cluster, namespace: str) -> list[Any]:
+    """List the NodeFaults of experiments of a namespace; those of other tests may still go."""
+    listed = cluster.kubectl("get", "nodefaults", f"-n={NAMESPACE}", "-ojson")
+    found = json.loads(listed)["items"]
+    return [one for one in found if one["spec"]["experiment"]["namespace"] == namespace]
 
 
 def forge(cluster: Cluster, order: Any, namespace: str, pod: str, extent: object) -> dict[str, Any]:

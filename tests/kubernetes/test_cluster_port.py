@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -324,6 +325,27 @@ async def test_a_watch_by_field_sees_only_what_matches(cluster: Cluster, namespa
         await cluster.delete(NODE_FAULT, namespace, "theirs")
         await cluster.create(NODE_FAULT, node_fault(namespace, "another", "n1"))
         assert await follower.next(2) == ["MODIFIED mine", "ADDED another"]
+
+
+async def test_a_watch_by_label_sees_what_begins_and_ceases_to_match(
+    cluster: Cluster, namespace: str
+):
+    await cluster.create(LEASE, lease(namespace, "a"))
+    watch = cluster.watch(LEASE, namespace, labels="squall.dev/stopped=true")
+    async with Follower(watch) as follower:
+        assert await follower.next(1) == ["SYNCED"]
+        for name in ("a", "b"):
+            if name == "b":
+                await cluster.create(LEASE, lease(namespace, "b"))
+            await cluster.patch(LEASE, namespace, name, labelled("true"))
+            await cluster.patch(LEASE, namespace, name, {"metadata": {"annotations": {"n": "1"}}})
+            await cluster.patch(LEASE, namespace, name, labelled(None))
+            seen = [f"{change} {name}" for change in ("ADDED", "MODIFIED", "DELETED")]
+            assert await follower.next(3) == seen
+
+
+def labelled(value: str | None) -> dict[str, Any]:
+    return {"metadata": {"labels": {"squall.dev/stopped": value}}}
 
 
 async def test_the_last_state_comes_with_a_deletion(cluster: Cluster, namespace: str):

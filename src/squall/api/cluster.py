@@ -103,9 +103,16 @@ class Cluster(Protocol):
         """Read all objects that match; `namespace` None means every namespace."""
 
     def watch(
-        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
     ) -> AsyncGenerator[Event]:
         """Follow objects for ever: all that are there, SYNCED, then every change.
+
+        One that matches no more is told as deleted, as it was when it did not match any more.
 
         Survives a lost connection, a restarted server and an expired version: it lists again,
         reports what differs (deletions too), then SYNCED again. Raises only for what will not

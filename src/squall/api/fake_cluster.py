@@ -38,7 +38,7 @@ class FakeCluster:
         self._applied: dict[tuple[_Key, str], Object] = {}
         self.now = now
         self._versions, self._uids = count(1), count(1)
-        self._watchers: list[tuple[Resource, str | None, str, asyncio.Queue[Event]]] = []
+        self._watchers: list[tuple[Resource, str | None, str, str, asyncio.Queue[Event]]] = []
 
     def on_call(self, verb: str, resource: Resource, name: str) -> None:
         """Notice a call; replace it in a test that wants to interfere."""
@@ -58,17 +58,22 @@ class FakeCluster:
     ) -> list[Object]:
         """Read what matches, in the order of namespaces and names."""
         self._called("list", resource, "")
-        return [deepcopy(o) for o in self._all(resource, namespace, fields) if _has(o, labels)]
+        return [deepcopy(one) for one in self._all(resource, namespace, labels, fields)]
 
     async def watch(
-        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
     ) -> AsyncGenerator[Event]:
         """Follow objects; never breaks, and is silent while `down`."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        watcher = (resource, namespace, fields, queue)
+        watcher = (resource, namespace, labels, fields, queue)
         self._watchers.append(watcher)
         try:
-            for obj in self._all(resource, namespace, fields):
+            for obj in self._all(resource, namespace, labels, fields):
                 yield Event(Change.ADDED, deepcopy(obj))
             yield Event(Change.SYNCED, {})
             while True:
@@ -181,22 +186,29 @@ class FakeCluster:
             raise NotFound(404, "NotFound", f"{_said(key)} not found")
         return self.objects[key]
 
-    def _all(self, resource: Resource, namespace: str | None, fields: str) -> Sequence[Object]:
+    def _all(
+        self, resource: Resource, namespace: str | None, labels: str, fields: str
+    ) -> Sequence[Object]:
         return [
             obj
             for (kind, where, _), obj in sorted(self.objects.items(), key=lambda i: i[0][1:])
-            if kind == resource and namespace in (None, where) and _is(obj, fields)
+            if kind == resource
+            and namespace in (None, where)
+            and _has(obj, labels)
+            and _is(obj, fields)
         ]
 
     def _store(self, key: _Key, obj: Object, change: Change) -> Object:
         obj["metadata"]["resourceVersion"] = str(next(self._versions))
+        old = self.objects.get(key)
         if change is Change.DELETED:
             del self.objects[key]
         else:
             self.objects[key] = obj
-        for resource, namespace, fields, queue in self._watchers:
-            if resource == key[0] and namespace in (None, key[1]) and _is(obj, fields):
-                queue.put_nowait(Event(change, deepcopy(obj)))
+        for resource, namespace, labels, fields, queue in self._watchers:
+            concerned = resource == key[0] and namespace in (None, key[1]) and _is(obj, fields)
+            if concerned and (event := _seen(change, old, obj, labels)):
+                queue.put_nowait(event)
         return deepcopy(obj)
 
 
@@ -229,6 +241,18 @@ def _said(key: _Key) -> str:
     resource, _, name = key
     kind = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     return f'{kind} "{name}"'
+
+
+def _seen(change: Change, old: Object | None, new: Object, labels: str) -> Event | None:
+    """Say what a watch by labels tells: what ceases to match is deleted, as it last was."""
+    now, before = _has(new, labels), old is not None and _has(old, labels)
+    if not now and not before:
+        return None
+    if now and change is not Change.DELETED:
+        return Event(Change.MODIFIED if before else Change.ADDED, deepcopy(new))
+    last = deepcopy(old if old is not None and not now else new)
+    last["metadata"]["resourceVersion"] = new["metadata"]["resourceVersion"]
+    return Event(Change.DELETED, last)
 
 
 def _has(obj: Object, labels: str) -> bool:

@@ -19,6 +19,7 @@ from squall.app.world import api_world
 from squall.cli.parts import ControllerSettings
 from squall.clock import Clock
 from squall.faults import kinds
+from squall.kubernetes.paused_pods import PausedPods
 from squall.node.agent import Agent
 from squall.node.journal import Journal
 from squall.telemetry import logger
@@ -76,26 +77,26 @@ async def act(settings: ControllerSettings, cluster: Cluster, clock: Clock) -> N
         ExceptionGroup: the API refuses what it needs (`ApiError`), or it has a bug.
     """
     folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    pods = PausedPods(cluster, settings.pause_image, policy_of(settings.policy).target_namespace)
     with (
         tempfile.TemporaryDirectory(prefix="squall-", dir=folder) as place,
         closing(Journal(Path(place) / "journal.db", boot_id())) as journal,
     ):
-        await Agent(
+        agent = Agent(
             cluster,
             clock,
             kinds(),
-            api_world(
-                cluster,
-                clock,
-                settings.pause_image,
-                policy_of(settings.policy).target_namespace,
-            ),
+            api_world(clock, pods),
             None,
             journal,
             node_name=CONTROLLER_NODE,
             lease_seconds=settings.lease_seconds,
             namespace=settings.namespace,
-        ).run()
+        )
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(pods.follow())
+            await agent.run()
+            following.cancel()
 
 
 def _refused(failure: BaseException) -> bool:

@@ -39,23 +39,14 @@ def world(
     )
 
 
-def api_world(
-    cluster: Cluster, clock: Clock, pause_image: str, target_namespace: str = ""
-) -> World:
-    """Build what faults act through that need the API alone, and no node.
-
-    Args:
-        cluster: the API.
-        clock: time.
-        pause_image: what the containers of pods run that shall do nothing.
-        target_namespace: the only one whose pods may be read; empty: any.
-    """
+def api_world(clock: Clock, pods: PausedPods) -> World:
+    """Build what faults act through that need the API alone, and no node."""
     nowhere: Any = _Nowhere()
     return World(
         clock=clock,
         network=nowhere,
         containers=nowhere,
-        pods=PausedPods(cluster, pause_image, target_namespace),
+        pods=pods,
         stressors=nowhere,
     )
 

@@ -71,7 +71,12 @@ class HttpCluster:
         return items
 
     def watch(
-        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
     ) -> AsyncGenerator[Event]:
         """Follow objects for ever; reconnects as the port says.
 
@@ -80,7 +85,7 @@ class HttpCluster:
         agents drown it. The list may be a moment old; the watch that follows it is not.
         """
         version = "0" if resource == POD and fields else ""
-        return follow(_Collection(self._connection, resource, namespace, "", fields, version))
+        return follow(_Collection(self._connection, resource, namespace, labels, fields, version))
 
     async def create(self, resource: Resource, obj: Object) -> Object:
         """Store a new object."""

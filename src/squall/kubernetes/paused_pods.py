@@ -1,11 +1,12 @@
 """Pods of a cluster that stand still because their containers run the pause image."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from hashlib import sha256
 from typing import Any
 
-from squall.api.cluster import POD, ApiError, Cluster, Conflict, Object
+from squall.api.cluster import POD, ApiError, Change, Cluster, Conflict, Object
 from squall.api.metadata import PAUSED_WITH, STOPPED
 from squall.errors import TryAgain, Unsupported
 from squall.injection.world.pods import PodState
@@ -26,7 +27,8 @@ class PausedPods(ClusterPods):
     """Implements `Pods` by the API alone: the kubelet replaces containers whose image changes.
 
     The pod itself is the memory: a label says that we stopped it, annotations in upstream's
-    shape keep the images it had, and all of that is one write.
+    shape keep the images it had, and all of that is one write. Pods with the label are followed,
+    and what was read is kept until it is written, so that most changes cost one request.
 
     Args:
         cluster: the API.
@@ -38,6 +40,38 @@ class PausedPods(ClusterPods):
         super().__init__(cluster)
         self._pause_image = pause_image
         self._target_namespace = target_namespace or None
+        self._reading: dict[str, asyncio.Task[Object]] = {}
+        self._known: dict[str, Object] = {}
+        """By uid: pods that stand still, as they were last seen; empty unless they are followed."""
+        self._follows = False
+
+    async def follow(self) -> None:
+        """Follow the pods that stand still, until cancelled.
+
+        Raises:
+            ApiError: the API does not let us.
+        """
+        where, label = self._target_namespace, f"{STOPPED}=true"
+        try:
+            async with aclosing(self._cluster.watch(POD, where, labels=label)) as events:
+                async for event in events:
+                    self._follows = True
+                    if event.change is Change.DELETED:
+                        self._known.pop(event.object["metadata"]["uid"], None)
+                    elif event.change is not Change.SYNCED:
+                        self._saw(event.object)
+        finally:
+            self._follows = False
+            self._known.clear()
+
+    async def read(self, target: Target) -> Object:
+        """Read a pod; who asks while somebody else does, or gave up asking, shares the answer."""
+        uid = target.pod_uid
+        reading = self._reading.get(uid)
+        if reading is None:
+            reading = self._reading[uid] = asyncio.create_task(super().read(target))
+            reading.add_done_callback(lambda done: self._was_read(uid, done))
+        return await asyncio.shield(reading)
 
     async def stop(self, target: Target) -> None:
         """Give every container the pause image; `Unsupported` where it could not be undone."""
@@ -49,7 +83,7 @@ class PausedPods(ClusterPods):
 
     async def state(self, target: Target) -> PodState:
         """See what the kubelet says that runs."""
-        pod = await self.read(target)
+        pod = self._known.get(target.pod_uid) or await self.read(target)
         return PodState(_stopped(pod), is_ready(pod))
 
     async def all_stopped(self) -> Sequence[Target]:
@@ -67,19 +101,36 @@ class PausedPods(ClusterPods):
         self, target: Target, decide: Callable[[Target, Object], dict[str, Any] | None]
     ) -> None:
         """Read, decide and write, on condition that nobody wrote in between."""
-        for _ in range(TRIES):
-            pod = await self.read(target)
+        for attempt in range(TRIES):
+            known = self._known.get(target.pod_uid) if attempt == 0 else None
+            pod = known or await self.read(target)
             patch = decide(target, pod)
             if patch is None:
                 return
             patch["metadata"]["resourceVersion"] = pod["metadata"]["resourceVersion"]
             try:
                 with answered(target), _allowed(target):
-                    await self._cluster.patch(POD, *name_of(target), patch)
+                    written = await self._cluster.patch(POD, *name_of(target), patch)
             except _Outrun:
                 continue
+            # The watch is later than our own writes; one that it does not follow any more is not
+            # kept, or it would be for ever.
+            if self._follows and (_is_marked(written) or target.pod_uid in self._known):
+                self._saw(written)
             return
         raise TryAgain(f"{target.id}: somebody else keeps changing the pod")
+
+    def _saw(self, pod: Object) -> None:
+        """Keep a pod unless a newer version is known (versions are numbers: KEP-5504)."""
+        uid = pod["metadata"]["uid"]
+        known = self._known.get(uid)
+        if known is None or _version(known) <= _version(pod):
+            self._known[uid] = pod
+
+    def _was_read(self, uid: str, reading: asyncio.Task[Object]) -> None:
+        self._reading.pop(uid, None)
+        if not reading.cancelled():
+            reading.exception()  # nobody may wait for it any more
 
     def _stopping(self, target: Target, pod: Object) -> dict[str, Any] | None:
         notes, spec = _notes(pod), pod["spec"]
@@ -206,6 +257,10 @@ def _stands(status: Mapping[str, Any], pause: str) -> bool:
 def _notes(pod: Object) -> Mapping[str, str]:
     found: Mapping[str, str] = pod["metadata"].get("annotations") or {}
     return found
+
+
+def _version(pod: Object) -> int:
+    return int(pod["metadata"]["resourceVersion"])
 
 
 def _is_marked(pod: Object) -> bool:

@@ -133,10 +133,10 @@ class _NoLeases:
     def __getattr__(self, name):
         return getattr(self._cluster, name)
 
-    async def watch(self, resource, namespace=None, *, fields=""):
+    async def watch(self, resource, namespace=None, *, labels="", fields=""):
         if resource == LEASE and not fields:
             raise ApiError(403, "Forbidden", "leases is forbidden")
-        async for event in self._cluster.watch(resource, namespace, fields=fields):
+        async for event in self._cluster.watch(resource, namespace, labels=labels, fields=fields):
             yield event
 
 

@@ -17,12 +17,12 @@ class OneNamespace:
     def __getattr__(self, verb):
         return getattr(self._cluster, verb)
 
-    async def watch(self, resource, namespace=None, *, fields=""):
+    async def watch(self, resource, namespace=None, *, labels="", fields=""):
         self.watched.append((resource.kind, namespace))
         everywhere = resource.namespaced and namespace is None
         if everywhere or (resource == NODE and not self._may_read_nodes):
             raise ApiError(403, "Forbidden", f"{resource.plural} is forbidden")
-        async for event in self._cluster.watch(resource, namespace, fields=fields):
+        async for event in self._cluster.watch(resource, namespace, labels=labels, fields=fields):
             yield event
 
 

@@ -25,12 +25,12 @@ class Watched:
     def __getattr__(self, verb):
         return getattr(self._cluster, verb)
 
-    async def watch(self, resource, namespace=None, *, fields=""):
+    async def watch(self, resource, namespace=None, *, labels="", fields=""):
         if resource in (SERVICE, ENDPOINT_SLICE):
             self.where.append((resource.kind, namespace))
             if not self._may_read:
                 raise ApiError(403, "Forbidden", f"{resource.plural} is forbidden")
-        async for event in self._cluster.watch(resource, namespace, fields=fields):
+        async for event in self._cluster.watch(resource, namespace, labels=labels, fields=fields):
             yield event
 
 

@@ -47,10 +47,15 @@ class Loopback:
         return [*self._matching(resource, self._view(resource, namespace, labels, fields))]
 
     async def watch(
-        self, resource: Resource, namespace: str | None = None, *, fields: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
     ) -> AsyncGenerator[Event]:
         """Follow objects for ever; one that falls behind the log sees all of them again."""
-        view = self._view(resource, namespace, "", fields)
+        view = self._view(resource, namespace, labels, fields)
         known: dict[str, Object] = {}
         while True:
             version = self._objects.store.version

@@ -1,5 +1,8 @@
 """Pods that stand still because their containers run the pause image."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from squall.api.cluster import POD, ApiError
@@ -238,3 +241,67 @@ def test_a_key_fits_whatever_the_container_is_called():
     keys = {image_key(name, sort) for name in names for sort in ("normal", "init")}
     assert len(keys) == 6
     assert all(len(key) <= 63 for key in keys)
+
+
+def asked(cluster):
+    return [verb for verb, kind, _ in cluster.calls if kind == "Pod" and verb != "create"]
+
+
+@contextlib.asynccontextmanager
+async def followed(pods):
+    following = asyncio.create_task(pods.follow())
+    await asyncio.sleep(0)
+    yield
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def settled():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_pods_that_are_followed_are_read_once_and_written_twice(cluster, pods):
+    target = await stored(cluster)
+    async with followed(pods):
+        await pods.stop(target)
+        assert (await pods.state(target)).stopped is None
+        shown(cluster, PAUSE)
+        touch = {"metadata": {"annotations": {"kubelet": "was here"}}}
+        await cluster.patch(POD, "default", "web", touch)
+        await settled()
+        assert (await pods.state(target)).stopped
+        await pods.let_go(target)
+        assert (await pods.state(target)).stopped is False
+    kubelets = ["patch"]
+    assert asked(cluster) == ["get", "patch", *kubelets, "patch"]
+
+
+async def test_what_the_watch_has_not_told_yet_is_found_out_by_a_refused_write(cluster, pods):
+    target = await stored(cluster)
+    async with followed(pods):
+        await pods.stop(target)
+        pod_of(cluster)["metadata"]["resourceVersion"] = "77"
+        pod_of(cluster)["spec"]["containers"][0]["image"] = "app:2"
+        await pods.let_go(target)
+        assert images(pod_of(cluster)) == {
+            "setup": "setup:1", "mesh": "mesh:1", "app": "app:2", "log": "log:1"
+        }  # fmt: skip
+
+
+async def test_who_gave_up_waiting_has_not_asked_in_vain(cluster, pods):
+    target = await stored(cluster)
+    hurried = asyncio.create_task(pods.read(target))
+    await asyncio.sleep(0)
+    hurried.cancel()
+    await pods.stop(target)
+    assert asked(cluster) == ["get", "patch"]
+
+
+async def test_nothing_is_known_of_pods_that_nobody_follows_any_more(cluster, pods):
+    target = await stored(cluster)
+    async with followed(pods):
+        await pods.stop(target)
+    await cluster.delete(POD, "default", "web")
+    with pytest.raises(TargetGone):
+        await pods.state(target)

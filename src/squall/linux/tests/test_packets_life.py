@@ -180,7 +180,8 @@ async def test_what_nft_refuses_leaves_no_lane_behind(pair, packets):
 
 async def test_without_a_namespace_it_says_so(tmp_path):
     with pytest.raises(
-        TryAgain, match=r"^squall-node packets for /run/netns/squall-not-there: enter .*: No such file"
+        TryAgain,
+        match=r"^squall-node packets for /run/netns/squall-not-there: enter .*: No such file",
     ):
         await PacketsProcess.start(
             "/run/netns/squall-not-there", tmp_path / "packets", lease_seconds=1

@@ -133,10 +133,10 @@ class SlowCluster(FakeCluster):
         super().__init__()
         self.ready = asyncio.Event()
 
-    async def watch(self, resource, namespace=None, *, fields=""):
+    async def watch(self, resource, namespace=None, *, labels="", fields=""):
         if resource is POD:
             await self.ready.wait()
-        async for event in super().watch(resource, namespace, fields=fields):
+        async for event in super().watch(resource, namespace, labels=labels, fields=fields):
             yield event
 
 
