@@ -33,6 +33,7 @@ fn main() {
     }
     let outcome = match verb {
         "exec" => exec::run(rest),
+        "filter" => files::filter::alone::run(rest),
         "health" => health::run(rest),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
@@ -40,7 +41,7 @@ fn main() {
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node exec|filter|health|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

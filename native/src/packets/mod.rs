@@ -12,7 +12,7 @@ mod netem;
 mod networks;
 mod nft;
 mod pump;
-mod random;
+pub(crate) mod random;
 mod request;
 mod scheduler;
 mod sender;

@@ -29,6 +29,7 @@ methods! {
 
 impl Methods {
     pub const ALL: Self = Self(u64::MAX);
+    pub const NONE: Self = Self(0);
 
     /// Those of these names, in any case; no name stands for all.
     pub fn named(names: &[String]) -> Result<Self, String> {
@@ -44,6 +45,10 @@ impl Methods {
                 None => Err(format!("no such method: {name}")),
             }
         })
+    }
+
+    pub const fn or(self, others: Self) -> Self {
+        Self(self.0 | others.0)
     }
 
     const fn and(self, method: Method) -> Self {
