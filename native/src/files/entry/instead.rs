@@ -45,7 +45,8 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// Opens what stands in place of an open file; why not, where that is not possible.
     pub fn open(&self, one: &Description) -> Result<OwnedFd, &'static str> {
-        let flags = flags(&one.copy) & KEPT;
+        let all = flags(&one.copy);
+        let flags = all & KEPT;
         if one.removed {
             return self.rescue(one.inode, flags).ok_or(REMOVED);
         }
@@ -64,7 +65,8 @@ impl Source<'_> {
         }
         let more = match (by_path, kind) {
             (true, _) => libc::O_NOFOLLOW,
-            (false, libc::S_IFDIR) => libc::O_DIRECTORY,
+            // A file may have kept the same bit of O_TMPFILE.
+            (false, libc::S_IFDIR) => all & libc::O_DIRECTORY,
             _ => 0,
         };
         open_below(self.to, &one.path, flags | more, STRICT).map_err(|_| REFUSED)

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::os::fd::AsRawFd;
 
 use super::descriptions::{Description, Holder, Info};
 use crate::ptrace::remote::Call;
-use crate::system::check;
 
 /// A lock, as fdinfo tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,21 +51,6 @@ impl Lock {
         })
     }
 
-    /// Takes it on `description`, where the open file owns it.
-    pub fn take(&self, file: &impl AsRawFd) -> io::Result<()> {
-        let fd = file.as_raw_fd();
-        let done = match self.family {
-            Family::Whole => {
-                let kind = if self.exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
-                // SAFETY: plain numbers.
-                unsafe { libc::flock(fd, kind | libc::LOCK_NB) }
-            }
-            // SAFETY: the structure outlives the call.
-            _ => unsafe { libc::fcntl(fd, libc::F_OFD_SETLK, &raw const *&self.structure()) },
-        };
-        check(done).map(drop)
-    }
-
     fn structure(&self) -> libc::flock {
         // SAFETY: all zero is a valid flock.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -89,9 +71,18 @@ impl Lock {
         .to_vec()
     }
 
-    /// How the process takes it that owns it; `at`: where its bytes lie inside.
-    pub fn call(number: i32, at: u64) -> Call {
-        Call::new(libc::SYS_fcntl, &[number as u64, libc::F_SETLK as u64, at])
+    /// How a process takes it; `at`: where its bytes lie inside.
+    pub fn call(&self, number: i32, at: u64) -> Call {
+        let number = number as u64;
+        let command = match self.family {
+            Family::Process => libc::F_SETLK,
+            Family::OpenFile => libc::F_OFD_SETLK,
+            Family::Whole => {
+                let kind = if self.exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+                return Call::new(libc::SYS_flock, &[number, (kind | libc::LOCK_NB) as u64]);
+            }
+        };
+        Call::new(libc::SYS_fcntl, &[number, command as u64, at])
     }
 }
 
@@ -114,8 +105,8 @@ pub fn of(description: &Description) -> Vec<(Holder, Lock)> {
         };
         for lock in info.locks.iter().filter_map(|line| Lock::read(line)) {
             let known = |(other, same): &(Holder, Lock)| {
-                *same == lock
-                    && (lock.family != Family::Process || other.task.pid == holder.task.pid)
+                let alike = other.task.pid == holder.task.pid;
+                *same == lock && (lock.family != Family::Process || alike)
             };
             if !found.iter().any(known) {
                 found.push((*holder, lock));

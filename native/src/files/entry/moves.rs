@@ -13,7 +13,7 @@ pub struct Swap<'a> {
     pub number: i32,
     pub close_on_exec: bool,
     pub with: &'a OwnedFd,
-    /// Locks that the process itself has to take again.
+    /// Locks to take again.
     pub locks: Vec<Lock>,
 }
 
@@ -43,11 +43,13 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
         let mut bytes = Vec::new();
         let mut calls = Vec::new();
         for (number, lock) in some {
-            calls.push(Lock::call(*number, inside.room() + bytes.len() as u64));
+            calls.push(lock.call(*number, inside.room() + bytes.len() as u64));
             bytes.extend_from_slice(&lock.bytes());
         }
         inside.write(inside.room(), &bytes)?;
-        failed += inside.run(&calls)?.iter().filter(|result| **result < 0).count();
+        for error in inside.run(&calls)?.into_iter().filter_map(|result| outcome(result).err()) {
+            crate::system::log(&format!("a lock on an open file is lost: {error}"));
+        }
     }
     Ok(failed)
 }

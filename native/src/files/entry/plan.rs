@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::descriptions::{Description, Holder};
 use super::instead::{self, Opened};
-use super::locks::{self, Family, Lock};
+use super::locks::{self, Lock};
 use super::mappings::Mapping;
 use super::moves::{Remap, Swap};
 use super::places::Stay;
@@ -38,8 +38,6 @@ pub struct Orders<'a> {
 #[derive(Default)]
 pub struct Plan<'a> {
     pub orders: BTreeMap<Task, Orders<'a>>,
-    /// Descriptions, with the locks that their open files own.
-    pub moved: Vec<(usize, Vec<Lock>)>,
     pub postponed: usize,
 }
 
@@ -128,12 +126,9 @@ fn add<'a>(
                 number: holder.number,
                 close_on_exec: holder.close_on_exec,
                 with: new,
-                locks: of_process(&held, holder),
+                locks: taken_by(&held, holder),
             });
         }
-        let own = held.iter().map(|(_, lock)| *lock);
-        let own = own.filter(|lock| lock.family != Family::Process).collect();
-        plan.moved.push((*index, own));
     }
     let mut seen = BTreeSet::new();
     for mapping in &unit.mappings {
@@ -150,9 +145,8 @@ fn add<'a>(
     postponed
 }
 
-fn of_process(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
-    let theirs = held.iter().filter(|(by, lock)| {
-        lock.family == Family::Process && by.task == holder.task && by.number == holder.number
-    });
+fn taken_by(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
+    let same = |by: &Holder| by.task == holder.task && by.number == holder.number;
+    let theirs = held.iter().filter(|(by, _)| same(by));
     theirs.map(|(_, lock)| *lock).collect()
 }

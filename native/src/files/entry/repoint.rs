@@ -235,12 +235,6 @@ impl<'a> Work<'a> {
             self.report.mappings += orders.remaps.len();
             self.report.directories += orders.stays.len();
         }
-        for (index, locks) in &plan.moved {
-            let Some(Ok(new)) = &all[*index].instead else { continue };
-            for error in locks.iter().filter_map(|lock| lock.take(new).err()) {
-                crate::system::log(&format!("{}: a lock is lost: {error}", all[*index].path.display()));
-            }
-        }
         if failed > 0 {
             crate::system::log(&format!("{failed} descriptors or mappings could not be replaced"));
         }
