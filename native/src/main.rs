@@ -11,6 +11,8 @@ mod holder;
 mod netns;
 mod packets;
 mod process;
+#[allow(dead_code)]
+mod ptrace;
 mod rpc;
 mod sandbox;
 mod stress;
