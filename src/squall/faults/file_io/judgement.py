@@ -154,7 +154,7 @@ def _asked(fault: FileFault) -> str:
         "powerLoss": "what is not synced can be lost",
     }[fault.action]
     asked = f"{what} in {fault.path or fault.volume}"
-    if fault.methods and set(fault.methods) != FELT.get(fault.action):
+    if fault.methods and frozenset(fault.methods) != FELT.get(fault.action):
         asked += f" for {', '.join(fault.methods)}"
     return asked if fault.percent == ALL_PERCENT else f"{asked}, {fault.percent} %"
 
