@@ -200,6 +200,9 @@ impl Compiled {
             if mask & 1 << at == 0 || !one.methods.has(method) {
                 continue;
             }
+            if decision.errno.is_some() && one.rule.latency_us == 0 {
+                continue; // the request will not get so far
+            }
             count(&one.counted.matched, 1);
             if u64::from(random.draw()) >= one.threshold {
                 continue;
@@ -213,7 +216,6 @@ impl Compiled {
             if one.rule.errno > 0 {
                 count(&one.counted.failed, 1);
                 decision.errno = Some(one.rule.errno);
-                break; // the request gets no further
             }
         }
         if decision.hit != 0 {

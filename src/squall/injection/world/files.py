@@ -56,7 +56,8 @@ class Mistake:
 class FileRule:
     """What happens to requests for some files; zero and None mean: does not.
 
-    A request that several rules match suffers each of them, in order, until one fails it.
+    A request that several rules match waits for all their latencies; then it suffers the rest of
+    each, in order, until one fails it.
     """
 
     source: str
