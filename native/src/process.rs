@@ -34,9 +34,10 @@ pub fn descriptor_of(tid: i32, number: i32) -> std::io::Result<OwnedFd> {
     let copy = |flags: i32| {
         // SAFETY: the calls take plain numbers and return a new descriptor or -1.
         unsafe {
-            let process = crate::system::own(
-                nix::libc::syscall(nix::libc::SYS_pidfd_open, tid, flags) as i32,
-            )?;
+            let process =
+                crate::system::own(
+                    nix::libc::syscall(nix::libc::SYS_pidfd_open, tid, flags) as i32
+                )?;
             crate::system::own(nix::libc::syscall(
                 nix::libc::SYS_pidfd_getfd,
                 process.as_raw_fd(),

@@ -93,11 +93,6 @@ impl Frozen<'_> {
         !self.moving.contains(&pid) && self.stopped.contains_key(&pid)
     }
 
-    /// Processes that do not stand still.
-    pub fn moving(&self) -> &BTreeSet<i32> {
-        &self.moving
-    }
-
     pub fn thread(&self, pid: i32, tid: i32) -> Option<&Thread> {
         self.stopped.get(&pid)?.iter().find(|one| one.tid == tid)
     }
@@ -159,7 +154,9 @@ fn ask(pid: i32, tid: i32) -> Result<Option<Thread>, Refusal> {
 
 fn has_ended(pid: i32, tid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
     matches!(state, None | Some('Z' | 'X'))
 }
 

@@ -22,23 +22,25 @@ pub fn laid_out(at: u64, gifts: usize) -> (Vec<u8>, u64) {
     let control = word + WORD as u64;
     let length = HEAD + 4 * gifts;
     let words = [0, 0, vector, 1, control, length as u64, 0, word, 1, 0];
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_ne_bytes()).collect();
+    let mut bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u64| word.to_ne_bytes())
+        .collect();
     bytes.resize(bytes.len() + HEAD, 0);
     bytes.resize(BYTES, 0xff); // no number: what is not received fails with EBADF
     (bytes, control + HEAD as u64)
 }
 
-/// Sends descriptors of ours.
-pub fn send(socket: &OwnedFd, gifts: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Sends a few bytes, and descriptors of ours with them.
+pub fn send(socket: &OwnedFd, bytes: &[u8], gifts: &[BorrowedFd<'_>]) -> io::Result<()> {
     let numbers: Vec<i32> = gifts.iter().map(AsRawFd::as_raw_fd).collect();
-    let mut byte = *b"+";
     let mut vector = libc::iovec {
-        iov_base: byte.as_mut_ptr().cast(),
-        iov_len: 1,
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
     };
-    let bytes = size_of_val(numbers.as_slice()) as u32;
+    let size = size_of_val(numbers.as_slice()) as u32;
     // SAFETY: plain arithmetic.
-    let (space, length) = unsafe { (libc::CMSG_SPACE(bytes), libc::CMSG_LEN(bytes)) };
+    let (space, length) = unsafe { (libc::CMSG_SPACE(size), libc::CMSG_LEN(size)) };
     let mut control = vec![0_u64; (space as usize).div_ceil(8)];
     // SAFETY: all zero is a valid msghdr; what it points to outlives the call, and the control
     // buffer is aligned and has room for one message with all numbers.
@@ -46,17 +48,16 @@ pub fn send(socket: &OwnedFd, gifts: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut vector;
         message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = space as _;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        (*head).cmsg_level = libc::SOL_SOCKET;
-        (*head).cmsg_type = libc::SCM_RIGHTS;
-        (*head).cmsg_len = length as _;
-        std::ptr::copy_nonoverlapping(
-            numbers.as_ptr().cast::<u8>(),
-            libc::CMSG_DATA(head),
-            bytes as usize,
-        );
+        if !gifts.is_empty() {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = space as _;
+            let head = libc::CMSG_FIRSTHDR(&raw const message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = length as _;
+            let into = libc::CMSG_DATA(head);
+            std::ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), into, size as usize);
+        }
         let sent = libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL);
         check(sent as i64).map(drop)
     }

@@ -10,51 +10,15 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use super::call::{outcome, Call, CALL_BYTES};
+use super::code::{self, gate};
 use super::machine::{self, Registers};
 use super::thread::Report;
 use super::{parcel, restartable, Thread};
 use crate::system::{check, own};
 
-/// A system call to do.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub number: u64,
-    pub arguments: [u64; 6],
-    /// Bit 0: the first argument is the address of an `int` that holds it; bit 1: the fifth is.
-    indirect: u64,
-}
-
-impl Call {
-    pub fn new(number: libc::c_long, arguments: &[u64]) -> Self {
-        let mut all = [0; 6];
-        all[..arguments.len()].copy_from_slice(arguments);
-        Self {
-            number: number as u64,
-            arguments: all,
-            indirect: 0,
-        }
-    }
-
-    /// Its first argument is the address of an `int` that holds the descriptor.
-    pub fn with_descriptor_at(self) -> Self {
-        Self {
-            indirect: 1,
-            ..self
-        }
-    }
-
-    /// The same for its fifth argument, as of mmap.
-    pub fn with_fifth_at(self) -> Self {
-        Self {
-            indirect: 2,
-            ..self
-        }
-    }
-}
-
 /// Most calls in one lot.
 pub const LOT: usize = 1024;
-const CALL_BYTES: usize = 80;
 const ORDERS_BYTES: usize = 16;
 const PAGE: usize = 4096;
 /// From the start of the data: the frame (after room for what the code receives), then the orders,
@@ -134,13 +98,15 @@ impl<'a> Inside<'a> {
         let (read, write, run) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
         self.code = self.map(CODE_BYTES, read | run)?;
         self.data = self.map(DATA_BYTES, read | write)?;
-        self.memory.write_all_at(machine::code(), self.code)?;
+        self.memory.write_all_at(code::bytes(), self.code)?;
         let vectors = self.thread.vectors()?;
         let frame_at = self.data + FRAME_AT as u64;
         let after = self.was.with_call_taken_up();
         let (frame, stack) = machine::frame(&after, self.blocked, &vectors, frame_at);
         if FRAME_AT + frame.len() > ORDERS_AT {
-            return Err(io::Error::other("the state of this processor is larger than expected"));
+            return Err(io::Error::other(
+                "the state of this processor is larger than expected",
+            ));
         }
         self.memory.write_all_at(&frame, frame_at)?;
         let kind = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as u64;
@@ -165,7 +131,14 @@ impl<'a> Inside<'a> {
     fn map(&self, length: usize, protection: libc::c_int) -> io::Result<u64> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let nothing = u64::MAX;
-        let arguments = [0, length as u64, protection as u64, flags as u64, nothing, 0];
+        let arguments = [
+            0,
+            length as u64,
+            protection as u64,
+            flags as u64,
+            nothing,
+            0,
+        ];
         outcome(self.call(&Call::new(libc::SYS_mmap, &arguments))?)
     }
 
@@ -201,14 +174,17 @@ impl<'a> Inside<'a> {
         if !gifts.is_empty() {
             self.write(at, &parcel)?;
             let flags = libc::MSG_CMSG_CLOEXEC as u64;
-            lot.push(Call::new(libc::SYS_recvmsg, &[self.theirs as u64, at, flags]));
+            lot.push(Call::new(
+                libc::SYS_recvmsg,
+                &[self.theirs as u64, at, flags],
+            ));
         }
         let head = lot.len();
         lot.extend(calls(numbers));
         self.order(&lot)?;
         self.say_go()?;
         if !gifts.is_empty() {
-            parcel::send(&self.ours, gifts)?; // after the word: the code waits for that first
+            parcel::send(&self.ours, b"+", gifts)?; // after the word: the code waits for that first
         }
         let mut returned = self.returned(lot.len())?;
         let taken = returned.drain(..head).next().unwrap_or(0);
@@ -255,7 +231,8 @@ impl<'a> Inside<'a> {
 
     /// A call without our code: the thread does only this one, and stops.
     fn call(&self, call: &Call) -> io::Result<i64> {
-        self.thread.set_registers(&self.was.calling(self.gate, call))?;
+        self.thread
+            .set_registers(&self.was.calling(self.gate, call))?;
         for _ in ["on entry", "on exit"] {
             self.thread.go_on_to_call()?;
             self.await_report(&Report::AtCall, || self.thread.go_on_to_call())?;
@@ -272,11 +249,7 @@ impl<'a> Inside<'a> {
         self.await_report(&Report::Stopped, || Ok(()))
     }
 
-    fn await_report(
-        &self,
-        wanted: &Report,
-        go_on: impl Fn() -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn await_report(&self, wanted: &Report, go_on: impl Fn() -> io::Result<()>) -> io::Result<()> {
         let started = Instant::now();
         loop {
             match self.thread.report()? {
@@ -311,11 +284,7 @@ impl<'a> Inside<'a> {
     fn order(&self, calls: &[Call]) -> io::Result<()> {
         assert!(calls.len() <= LOT, "too many calls in one lot");
         let mut words = vec![calls.len() as u64, self.theirs as u64];
-        for call in calls {
-            words.push(call.number);
-            words.extend_from_slice(&call.arguments);
-            words.extend_from_slice(&[call.indirect, 0, 0]);
-        }
+        words.extend(calls.iter().flat_map(Call::words));
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.write(self.data + ORDERS_AT as u64, &bytes)
     }
@@ -330,13 +299,12 @@ impl<'a> Inside<'a> {
     fn await_word(&self) -> io::Result<()> {
         let started = Instant::now();
         loop {
-            let [ready] = crate::system::poll(
-                [self.ours.as_raw_fd()],
-                Some(Duration::from_millis(20)),
-            )?;
+            let [ready] =
+                crate::system::poll([self.ours.as_raw_fd()], Some(Duration::from_millis(20)))?;
             if ready {
                 // SAFETY: the duplicate is closed with the file.
-                let mut word = unsafe { File::from_raw_fd(check(libc::dup(self.ours.as_raw_fd()))?) };
+                let mut word =
+                    unsafe { File::from_raw_fd(check(libc::dup(self.ours.as_raw_fd()))?) };
                 return match word.read(&mut [0; 8])? {
                     0 => Err(io::Error::from_raw_os_error(libc::ESRCH)),
                     _ => Ok(()),
@@ -359,49 +327,10 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Turns -errno into an error.
-pub fn outcome(returned: i64) -> io::Result<u64> {
-    match returned {
-        -4095..=-1 => Err(io::Error::from_raw_os_error(-returned as i32)),
-        returned => Ok(returned as u64),
-    }
-}
-
 fn filtered(tid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
-    line.is_some_and(|mode| mode.trim() != "0")
-}
-
-/// Finds an instruction that calls the kernel: in the kernel's own page, else in other code.
-fn gate(tid: i32, memory: &File) -> io::Result<u64> {
-    const MOST: u64 = 4 << 20; // enough of a C library
-    let maps = std::fs::read_to_string(format!("/proc/{tid}/maps"))?;
-    let mut code: Vec<(u64, u64, bool)> = maps
+    let line = status
         .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let (start, end) = words.next()?.split_once('-')?;
-            words.next()?.contains('x').then_some(())?;
-            let number = |hex| u64::from_str_radix(hex, 16).ok();
-            Some((number(start)?, number(end)?, !line.ends_with("[vdso]")))
-        })
-        .collect();
-    code.sort_by_key(|(.., other)| *other);
-    for (start, end, _) in code {
-        let mut bytes = vec![0; (end - start).min(MOST) as usize];
-        if memory.read_exact_at(&mut bytes, start).is_err() {
-            continue;
-        }
-        let wanted = machine::CALL_INSTRUCTION;
-        let mut places = bytes.windows(wanted.len()).enumerate();
-        let aligned = |at: usize| wanted.len() != 4 || at % 4 == 0;
-        if let Some((at, _)) = places.find(|(at, found)| *found == wanted && aligned(*at)) {
-            return Ok(start + at as u64);
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("thread {tid} has no instruction that calls the kernel"),
-    ))
+        .find_map(|line| line.strip_prefix("Seccomp:"));
+    line.is_some_and(|mode| mode.trim() != "0")
 }

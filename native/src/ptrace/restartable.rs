@@ -48,6 +48,10 @@ pub fn go_on_at(
     };
     let sequence = word(found.at + UNDER_WAY).filter(|sequence| *sequence != 0)?;
     // struct rseq_cs: version and flags, first instruction, length, where to go instead.
-    let (first, length, instead) = (word(sequence + 8)?, word(sequence + 16)?, word(sequence + 24)?);
+    let (first, length, instead) = (
+        word(sequence + 8)?,
+        word(sequence + 16)?,
+        word(sequence + 24)?,
+    );
     (at.wrapping_sub(first) < length).then_some(instead)
 }

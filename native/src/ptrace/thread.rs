@@ -39,7 +39,12 @@ pub struct Thread {
 impl Thread {
     /// Begins to trace, without stopping it.
     pub fn seize(tid: i32) -> io::Result<Self> {
-        request(libc::PTRACE_SEIZE, tid, 0, libc::PTRACE_O_TRACESYSGOOD as usize)?;
+        request(
+            libc::PTRACE_SEIZE,
+            tid,
+            0,
+            libc::PTRACE_O_TRACESYSGOOD as usize,
+        )?;
         Ok(Self { tid })
     }
 
@@ -52,9 +57,8 @@ impl Thread {
     pub fn report(&self) -> io::Result<Report> {
         let mut status = 0;
         // SAFETY: the status outlives the call.
-        let found = check(unsafe {
-            libc::waitpid(self.tid, &mut status, libc::WNOHANG | libc::__WALL)
-        })?;
+        let found =
+            check(unsafe { libc::waitpid(self.tid, &mut status, libc::WNOHANG | libc::__WALL) })?;
         Ok(if found == 0 {
             Report::Running
         } else if !libc::WIFSTOPPED(status) {
@@ -144,7 +148,9 @@ impl Thread {
 /// Who traces a process already: its number and name.
 pub fn tracer(pid: i32) -> Option<(i32, String)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"))?;
     let tracer: i32 = line.trim().parse().ok().filter(|pid| *pid != 0)?;
     let name = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
     Some((tracer, name.trim().to_owned()))

@@ -1,6 +1,6 @@
 //! Registers, signal frame and the code that runs inside, on x86-64.
 
-use super::remote::Call;
+use super::call::Call;
 
 /// `syscall`.
 pub const CALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
@@ -56,10 +56,7 @@ impl Registers {
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: plain numbers without padding.
         unsafe {
-            std::slice::from_raw_parts_mut(
-                std::ptr::from_mut(self).cast::<u8>(),
-                size_of::<Self>(),
-            )
+            std::slice::from_raw_parts_mut(std::ptr::from_mut(self).cast::<u8>(), size_of::<Self>())
         }
     }
 
@@ -134,9 +131,13 @@ impl Registers {
 // the signal frame. r12: orders, as `remote.rs` lays them out; rsp: the frame.
 std::arch::global_asm!(
     ".pushsection .rodata",
+    ".globl squall_inside",
+    ".globl squall_inside_end",
+    ".hidden squall_inside",
+    ".hidden squall_inside_end",
     "squall_inside:",
-    "1: mov r13, [r12]",      // how many
-    "lea rbx, [r12 + 16]",    // the first
+    "1: mov r13, [r12]",   // how many
+    "lea rbx, [r12 + 16]", // the first
     "2: test r13, r13",
     "jz 4f",
     "mov rdi, [rbx + 8]",
@@ -157,13 +158,13 @@ std::arch::global_asm!(
     "add rbx, 80",
     "dec r13",
     "jmp 2b",
-    "4: mov rdi, [r12 + 8]",  // the socket
+    "4: mov rdi, [r12 + 8]", // the socket
     "mov rsi, r12",
     "mov edx, 1",
-    "mov r10d, 0x4000",       // MSG_NOSIGNAL
+    "mov r10d, 0x4000", // MSG_NOSIGNAL
     "xor r8d, r8d",
     "xor r9d, r9d",
-    "mov eax, 44",            // sendto
+    "mov eax, 44", // sendto
     "syscall",
     "5: mov rdi, [r12 + 8]",
     "lea rsi, [rsp - 16]",
@@ -171,34 +172,20 @@ std::arch::global_asm!(
     "xor r10d, r10d",
     "xor r8d, r8d",
     "xor r9d, r9d",
-    "mov eax, 45",            // recvfrom
+    "mov eax, 45", // recvfrom
     "syscall",
     "cmp rax, 1",
     "je 1b",
-    "cmp rax, -4",            // EINTR
+    "cmp rax, -4", // EINTR
     "je 5b",
     "mov rdi, [r12 + 8]",
-    "mov eax, 3",             // close
+    "mov eax, 3", // close
     "syscall",
-    "mov eax, 15",            // rt_sigreturn
+    "mov eax, 15", // rt_sigreturn
     "syscall",
     "squall_inside_end:",
     ".popsection",
 );
-
-/// The code that runs inside.
-pub fn code() -> &'static [u8] {
-    extern "C" {
-        static squall_inside: u8;
-        static squall_inside_end: u8;
-    }
-    // SAFETY: the two labels enclose the code above.
-    unsafe {
-        let start = &raw const squall_inside;
-        let length = (&raw const squall_inside_end).offset_from(start);
-        std::slice::from_raw_parts(start, length as usize)
-    }
-}
 
 const XSTATE_SOFTWARE_AT: usize = 464;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;

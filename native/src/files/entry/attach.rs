@@ -35,9 +35,8 @@ const SAME: [(u64, u64); 6] = [
 /// What its mount forbids, as to write, is forbidden here as well.
 pub fn make(device: &OwnedFd, directory: &OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: plain call.
-    let context = own(unsafe {
-        libc::syscall(libc::SYS_fsopen, c"fuse".as_ptr(), FSOPEN_CLOEXEC)
-    } as i32)?;
+    let context =
+        own(unsafe { libc::syscall(libc::SYS_fsopen, c"fuse".as_ptr(), FSOPEN_CLOEXEC) } as i32)?;
     let set = |key: &CStr, value: &str| {
         let value = CString::new(value)?;
         configure(&context, FSCONFIG_SET_STRING, Some(key), Some(&value))
@@ -55,7 +54,12 @@ pub fn make(device: &OwnedFd, directory: &OwnedFd) -> io::Result<OwnedFd> {
     let attributes = attributes(directory)?;
     // SAFETY: plain call.
     own(unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
     } as i32)
 }
 
@@ -102,7 +106,9 @@ pub fn put(
     shared: Option<&Path>,
 ) -> io::Result<()> {
     inside(namespace, || {
-        let _group = shared.map(|point| Group::left(point, directory)).transpose()?;
+        let _group = shared
+            .map(|point| Group::left(point, directory))
+            .transpose()?;
         move_mount(mount, directory, 0)
     })
 }
@@ -168,7 +174,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Err(error) = move_mount(&self.member, &self.left_by, MOVE_MOUNT_SET_GROUP) {
-            crate::system::log(&format!("a shared mount could not be shared again: {error}"));
+            crate::system::log(&format!(
+                "a shared mount could not be shared again: {error}"
+            ));
         }
     }
 }
@@ -195,7 +203,14 @@ fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result<()> {
     let (from, to) = (mount.as_raw_fd(), to.as_raw_fd());
     // SAFETY: empty names, as the flags say.
     check(unsafe {
-        libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags)
+        libc::syscall(
+            libc::SYS_move_mount,
+            from,
+            c"".as_ptr(),
+            to,
+            c"".as_ptr(),
+            flags,
+        )
     })
     .map(drop)
 }
@@ -225,6 +240,8 @@ fn inside(namespace: &File, act: impl FnOnce() -> io::Result<()>) -> io::Result<
     match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
         (true, 0) => Ok(()),
         (true, errno) => Err(io::Error::from_raw_os_error(errno)),
-        _ => Err(io::Error::other("the process that was to mount has been killed")),
+        _ => Err(io::Error::other(
+            "the process that was to mount has been killed",
+        )),
     }
 }

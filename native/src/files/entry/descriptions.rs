@@ -1,5 +1,6 @@
 //! What is open in one place, and by whom: each file that was opened once is one.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -29,6 +30,8 @@ pub struct Description {
     pub inode: u64,
     /// What will stand in its place, once it is open; or why nothing will.
     pub instead: Option<Result<OwnedFd, &'static str>>,
+    /// It has been moved already, and is what stands there now.
+    pub done: bool,
 }
 
 /// All open files of one place.
@@ -106,15 +109,9 @@ impl Descriptions {
             return Ok(());
         }
         let copy = descriptor_of(task.tid, number)?;
-        let own = std::process::id() as i32;
-        let found = self.order.binary_search_by(|index| {
-            let known = self.all[*index].copy.as_raw_fd();
-            match compare(own, own, KCMP_FILE, known, copy.as_raw_fd()) {
-                Some(1) => std::cmp::Ordering::Less,
-                Some(2) => std::cmp::Ordering::Greater,
-                _ => std::cmp::Ordering::Equal,
-            }
-        });
+        let found = self
+            .order
+            .binary_search_by(|index| order(&self.all[*index].copy, &copy));
         let index = match found {
             Ok(at) => self.order[at],
             Err(at) => {
@@ -126,6 +123,7 @@ impl Descriptions {
                     removed,
                     inode: info.inode,
                     instead: None,
+                    done: false,
                 });
                 self.all.len() - 1
             }
@@ -140,6 +138,19 @@ impl Descriptions {
         Ok(())
     }
 
+    /// From now on these are what stands in their place, so that they are known when found again.
+    pub fn have_moved(&mut self, moved: &[usize]) {
+        for index in moved {
+            let one = &mut self.all[*index];
+            if let Some(Ok(new)) = one.instead.take() {
+                (one.copy, one.done) = (new, true);
+            }
+        }
+        let all = &self.all;
+        self.order
+            .sort_by(|one, other| order(&all[*one].copy, &all[*other].copy));
+    }
+
     fn drop_unheld(&mut self) {
         let mut moved = HashMap::new();
         let mut kept = 0;
@@ -150,12 +161,28 @@ impl Descriptions {
             }
         }
         self.all.retain(|one| !one.holders.is_empty());
-        self.order = self.order.iter().filter_map(|index| moved.get(index).copied()).collect();
+        self.order = self
+            .order
+            .iter()
+            .filter_map(|index| moved.get(index).copied())
+            .collect();
         self.guesses = self
             .guesses
             .iter()
-            .filter_map(|(number, (index, cloexec))| Some((*number, (*moved.get(index)?, *cloexec))))
+            .filter_map(|(number, (index, cloexec))| {
+                Some((*number, (*moved.get(index)?, *cloexec)))
+            })
             .collect();
+    }
+}
+
+/// The kernel's order of open files.
+fn order(one: &OwnedFd, other: &OwnedFd) -> Ordering {
+    let own = std::process::id() as i32;
+    match compare(own, own, KCMP_FILE, one.as_raw_fd(), other.as_raw_fd()) {
+        Some(1) => Ordering::Less,
+        Some(2) => Ordering::Greater,
+        _ => Ordering::Equal,
     }
 }
 

@@ -30,14 +30,24 @@ pub const NO_FILE: &str = "neither file nor directory";
 pub const REFUSED: &str = "could not be opened again";
 pub const SEALED: &str = "sealed mapping";
 
+/// Which way files are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the real directory to a mount of ours.
+    In,
+    /// And back.
+    Out,
+    /// From a mount of ours to itself.
+    Again,
+}
+
 /// Where files are opened anew.
 pub struct Source<'a> {
     /// The directory in which they are opened.
     pub to: &'a OwnedFd,
     /// The directory as it is without us.
     pub real: &'a OwnedFd,
-    /// Are files to be found by what they are, and not only by their names?
-    pub entering: bool,
+    pub way: Way,
     /// The process of the filter: what it has open, it has for somebody.
     pub filter: Option<i32>,
 }
@@ -50,7 +60,12 @@ impl Source<'_> {
         if one.removed {
             return self.rescue(one.inode, flags).ok_or(REMOVED);
         }
-        let real = open_below(self.real, &one.path, libc::O_PATH | libc::O_NOFOLLOW, STRICT);
+        let real = open_below(
+            self.real,
+            &one.path,
+            libc::O_PATH | libc::O_NOFOLLOW,
+            STRICT,
+        );
         let Ok(real) = real else {
             return self.rescue(one.inode, flags).ok_or(REMOVED);
         };
@@ -60,7 +75,7 @@ impl Source<'_> {
         if !by_path && kind != libc::S_IFREG && kind != libc::S_IFDIR {
             return Err(NO_FILE);
         }
-        if self.entering && !same_file(&one.copy, &found) {
+        if self.way == Way::In && !same_file(&one.copy, &found) {
             return Err(REMOVED);
         }
         let more = match (by_path, kind) {
@@ -74,18 +89,26 @@ impl Source<'_> {
 
     /// The same for a mapping.
     pub fn open_mapped(&self, one: &Mapping, traits: &Traits) -> Result<OwnedFd, &'static str> {
-        let flags = if one.needs_writing(traits) { libc::O_RDWR } else { libc::O_RDONLY };
+        let flags = if one.needs_writing(traits) {
+            libc::O_RDWR
+        } else {
+            libc::O_RDONLY
+        };
         if traits.sealed {
             return Err(SEALED);
         }
         if one.removed {
             return self.rescue(one.inode, flags).ok_or(REMOVED);
         }
-        let Ok(real) = open_below(self.real, &one.path, libc::O_PATH | libc::O_NOFOLLOW, STRICT)
-        else {
+        let Ok(real) = open_below(
+            self.real,
+            &one.path,
+            libc::O_PATH | libc::O_NOFOLLOW,
+            STRICT,
+        ) else {
             return self.rescue(one.inode, flags).ok_or(REMOVED);
         };
-        if self.entering && !is_same(one, &real) {
+        if self.way == Way::In && !is_same(one, &real) {
             return Err(REMOVED);
         }
         open_below(self.to, &one.path, flags, STRICT).map_err(|_| REFUSED)
@@ -178,7 +201,10 @@ pub fn raise_limit() -> io::Result<()> {
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1 << 20);
-    let wanted = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let wanted = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
     // SAFETY: the structure outlives the call.
     crate::system::check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) })
         .map(drop)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::descriptions::{Description, Holder, Info};
-use crate::ptrace::remote::Call;
+use crate::ptrace::call::Call;
 
 /// A lock, as fdinfo tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,11 @@ impl Lock {
     fn structure(&self) -> libc::flock {
         // SAFETY: all zero is a valid flock.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = if self.exclusive { libc::F_WRLCK } else { libc::F_RDLCK } as _;
+        lock.l_type = if self.exclusive {
+            libc::F_WRLCK
+        } else {
+            libc::F_RDLCK
+        } as _;
         lock.l_whence = libc::SEEK_SET as _;
         lock.l_start = self.start;
         lock.l_len = self.length;
@@ -78,7 +82,11 @@ impl Lock {
             Family::Process => libc::F_SETLK,
             Family::OpenFile => libc::F_OFD_SETLK,
             Family::Whole => {
-                let kind = if self.exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+                let kind = if self.exclusive {
+                    libc::LOCK_EX
+                } else {
+                    libc::LOCK_SH
+                };
                 return Call::new(libc::SYS_flock, &[number, (kind | libc::LOCK_NB) as u64]);
             }
         };
@@ -90,7 +98,9 @@ impl Lock {
 pub fn locked() -> BTreeSet<u64> {
     let text = fs::read_to_string("/proc/locks").unwrap_or_default();
     let inode = |line: &str| {
-        let words = line.split_whitespace().find(|word| word.matches(':').count() == 2);
+        let words = line
+            .split_whitespace()
+            .find(|word| word.matches(':').count() == 2);
         words?.rsplit(':').next()?.parse().ok()
     };
     text.lines().filter_map(inode).collect()
@@ -126,7 +136,13 @@ mod tests {
         assert_eq!((lock.family, lock.exclusive), (Family::Process, true));
         assert_eq!((lock.start, lock.length), (100, 10));
         let lock = Lock::read("1: FLOCK  ADVISORY  READ  12 00:2d:77 0 EOF").unwrap();
-        assert_eq!((lock.family, lock.exclusive, lock.length), (Family::Whole, false, 0));
-        assert_eq!(Lock::read("1: LEASE  ACTIVE    READ  12 00:2d:77 0 EOF"), None);
+        assert_eq!(
+            (lock.family, lock.exclusive, lock.length),
+            (Family::Whole, false, 0)
+        );
+        assert_eq!(
+            Lock::read("1: LEASE  ACTIVE    READ  12 00:2d:77 0 EOF"),
+            None
+        );
     }
 }

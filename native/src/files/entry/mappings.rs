@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::place::{mount_of, stat};
 use super::scan::Where;
-use crate::ptrace::remote::Call;
+use crate::ptrace::call::Call;
 
 const PAGE: u64 = 4096;
 /// Bits of /proc/PID/pagemap.
@@ -65,8 +65,14 @@ impl Mapping {
 
     /// What is mapped; None where it has gone.
     pub fn file(&self) -> io::Result<OwnedFd> {
-        let path = format!("/proc/{}/map_files/{:x}-{:x}", self.pid, self.start, self.end);
-        let file = File::options().read(true).custom_flags(libc::O_PATH).open(path)?;
+        let path = format!(
+            "/proc/{}/map_files/{:x}-{:x}",
+            self.pid, self.start, self.end
+        );
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(path)?;
         Ok(file.into())
     }
 
@@ -74,7 +80,9 @@ impl Mapping {
         let smaps = fs::read_to_string(format!("/proc/{}/smaps", self.pid)).unwrap_or_default();
         let head = format!("{:08x}-{:08x} ", self.start, self.end);
         let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&head));
-        let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap_or_default();
+        let flags = lines
+            .find_map(|line| line.strip_prefix("VmFlags:"))
+            .unwrap_or_default();
         let has = |letters: &str| flags.split_whitespace().any(|flag| flag == letters);
         Traits {
             may_write: has("mw"),
@@ -115,7 +123,11 @@ impl Mapping {
     /// Maps the descriptor whose number lies at `number` inside: here, in one step with the end of
     /// what is here, or somewhere else for now.
     pub fn map(&self, traits: &Traits, number: u64, here: bool) -> Call {
-        let mut flags = if self.shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let mut flags = if self.shared {
+            libc::MAP_SHARED
+        } else {
+            libc::MAP_PRIVATE
+        };
         if traits.unreserved {
             flags |= libc::MAP_NORESERVE;
         }
@@ -247,9 +259,15 @@ mod tests {
         };
         let line = b"7f0000001000-7f0000003000 rw-s 00002000 fd:01 77   /data/my file";
         let found = mapping(&place, 1, line).unwrap();
-        assert_eq!((found.length(), found.offset, found.inode), (0x2000, 0x2000, 77));
+        assert_eq!(
+            (found.length(), found.offset, found.inode),
+            (0x2000, 0x2000, 77)
+        );
         assert!(found.shared && found.protection == libc::PROT_READ | libc::PROT_WRITE);
         assert_eq!(found.path, PathBuf::from("my file"));
-        assert_eq!(mapping(&place, 1, b"7f00-7f01 r-xp 00000000 00:00 0  [vdso]"), None);
+        assert_eq!(
+            mapping(&place, 1, b"7f00-7f01 r-xp 00000000 00:00 0  [vdso]"),
+            None
+        );
     }
 }

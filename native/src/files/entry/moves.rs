@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::locks::Lock;
 use super::mappings::{Mapping, Traits};
-use crate::ptrace::remote::{outcome, Call, Inside};
+use crate::ptrace::call::{outcome, Call};
+use crate::ptrace::remote::Inside;
 use crate::ptrace::GIFTS;
 
 /// A descriptor to replace.
@@ -26,7 +27,11 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
             let mut calls = Vec::new();
             for (index, swap) in some.iter().enumerate() {
                 let at = numbers + 4 * index as u64;
-                let flags = if swap.close_on_exec { libc::O_CLOEXEC } else { 0 };
+                let flags = if swap.close_on_exec {
+                    libc::O_CLOEXEC
+                } else {
+                    0
+                };
                 let [into, flags] = [swap.number as u64, flags as u64];
                 calls.push(Call::new(libc::SYS_dup3, &[at, into, flags]).with_descriptor_at());
                 calls.push(Call::new(libc::SYS_close, &[at]).with_descriptor_at());
@@ -47,7 +52,11 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
             bytes.extend_from_slice(&lock.bytes());
         }
         inside.write(inside.room(), &bytes)?;
-        for error in inside.run(&calls)?.into_iter().filter_map(|result| outcome(result).err()) {
+        for error in inside
+            .run(&calls)?
+            .into_iter()
+            .filter_map(|result| outcome(result).err())
+        {
             crate::system::log(&format!("a lock on an open file is lost: {error}"));
         }
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::attach;
-use super::instead::Source;
+use super::instead::{Source, Way};
 use super::place::{mount_of, mounts, open_below, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
 use super::scan::{all_processes, namespace, Where};
@@ -21,8 +21,6 @@ const UNUSED_WITHIN: Duration = Duration::from_secs(3);
 pub struct Standing {
     pub place: Place,
     pub id: u64,
-    /// Of its file system, as mountinfo has it.
-    pub device: String,
 }
 
 /// Puts `mount` over a place of the container of `pid`, and moves to it all that is open there.
@@ -40,7 +38,9 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
             ));
         }
     }
-    let before = place.mounts(pid).map_err(|error| refused("look at mounts of", &error))?;
+    let before = place
+        .mounts(pid)
+        .map_err(|error| refused("look at mounts of", &error))?;
     let below = mount_of(&place.directory).map_err(|error| refused("look at", &error))?;
     let shared = mounts(pid)
         .map_err(|error| refused("look at mounts of", &error))?
@@ -51,8 +51,6 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
     attach::put(&entry, &mount, &place.directory, point)
         .map_err(|error| refused("mount over", &error))?;
     let id = mount_of(&mount).map_err(|error| refused("look at the mount over", &error))?;
-    let found = mounts(pid).unwrap_or_default().into_iter().find(|one| one.id == id);
-    let device = found.map(|one| one.device).unwrap_or_default();
     let from = Where {
         namespaces: BTreeSet::from([own]),
         path: place.path.clone(),
@@ -61,12 +59,21 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
     let source = Source {
         to: &mount,
         real: &place.directory,
-        entering: true,
+        way: Way::In,
         filter: None,
     };
-    let manner = Manner { nudge: None, at_once: false };
-    let moved = repoint(&[Job { from: &from, source: &source }], manner);
-    let standing = Standing { place, id, device };
+    let manner = Manner {
+        nudge: None,
+        at_once: false,
+    };
+    let moved = repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    );
+    let standing = Standing { place, id };
     drop(mount); // it would be in use
     match moved {
         Ok(report) => Ok((standing, report)),
@@ -94,7 +101,11 @@ pub fn leave(
         .map(|(one, found)| Where {
             namespaces: found.keys().cloned().collect(),
             path: one.place.path.clone(),
-            mounts: found.values().flat_map(|(_, mounts)| mounts).map(|one| one.id).collect(),
+            mounts: found
+                .values()
+                .flat_map(|(_, mounts)| mounts)
+                .map(|one| one.id)
+                .collect(),
         })
         .collect();
     let sources: Vec<Source<'_>> = standings
@@ -102,13 +113,19 @@ pub fn leave(
         .map(|one| Source {
             to: &one.place.directory,
             real: &one.place.directory,
-            entering: false,
+            way: Way::Out,
             filter,
         })
         .collect();
-    let jobs: Vec<Job<'_>> =
-        wheres.iter().zip(&sources).map(|(from, source)| Job { from, source }).collect();
-    let manner = Manner { at_once: abort.is_some(), nudge: abort };
+    let jobs: Vec<Job<'_>> = wheres
+        .iter()
+        .zip(&sources)
+        .map(|(from, source)| Job { from, source })
+        .collect();
+    let manner = Manner {
+        at_once: abort.is_some(),
+        nudge: abort,
+    };
     let mut report = repoint(&jobs, manner)?;
     let mut taken = Ok(());
     for ((one, found), job) in standings.iter().zip(&found).zip(&jobs).rev() {
@@ -124,9 +141,50 @@ pub fn leave(
 
 /// The mount itself, and its copies in mount namespaces that have been made since.
 fn everywhere(one: &Standing) -> BTreeMap<PathBuf, (i32, Vec<Mount>)> {
-    in_all_namespaces(|mount| {
-        mount.id == one.id || mount.is_ours() && mount.device == one.device
-    })
+    let mut found = in_all_namespaces(|mount| mount.id == one.id || mount.is_ours());
+    let all = || found.values().flat_map(|(_, mounts)| mounts);
+    let itself = all().find(|mount| mount.id == one.id);
+    let device = itself
+        .filter(|mount| mount.is_ours())
+        .map(|mount| mount.device.clone());
+    for (_, mounts) in found.values_mut() {
+        mounts.retain(|mount| mount.id == one.id || Some(&mount.device) == device.as_ref());
+    }
+    found.retain(|_, (_, mounts)| !mounts.is_empty());
+    found
+}
+
+/// Has all that is open in a mount of ours be opened there once more: rules say otherwise by now.
+pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
+    let found = everywhere(standing);
+    let shown = standing.place.path.to_string_lossy();
+    let top = Place::find(pid, &shown)?;
+    if mount_of(&top.directory).ok() != Some(standing.id) {
+        let message = format!("another mount stands on {shown}");
+        return Err(Refusal::try_again(message));
+    }
+    let from = Where {
+        namespaces: found.into_keys().collect(),
+        path: standing.place.path.clone(),
+        mounts: BTreeSet::from([standing.id]),
+    };
+    let source = Source {
+        to: &top.directory,
+        real: &standing.place.directory,
+        way: Way::Again,
+        filter: None,
+    };
+    let manner = Manner {
+        nudge: None,
+        at_once: false,
+    };
+    repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    )
 }
 
 /// Mounts that fit, by mount namespace, with a process that is in it.
@@ -172,8 +230,17 @@ fn take_away(
             }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
                 // Somebody has opened something since.
-                let jobs = [Job { from: job.from, source: job.source }];
-                let _ = repoint(&jobs, Manner { nudge: None, at_once: false });
+                let jobs = [Job {
+                    from: job.from,
+                    source: job.source,
+                }];
+                let _ = repoint(
+                    &jobs,
+                    Manner {
+                        nudge: None,
+                        at_once: false,
+                    },
+                );
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) if gone(pid, mount.id) => {
@@ -195,8 +262,13 @@ fn gone(pid: i32, id: u64) -> bool {
 /// Mounts that others have put below ours go to the same place of the real directory.
 fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) {
     let all = mounts(pid).unwrap_or_default();
-    for child in all.iter().filter(|one| one.parent == mount.id && !one.is_ours()) {
-        let Ok(path) = child.point.strip_prefix(&mount.point) else { continue };
+    for child in all
+        .iter()
+        .filter(|one| one.parent == mount.id && !one.is_ours())
+    {
+        let Ok(path) = child.point.strip_prefix(&mount.point) else {
+            continue;
+        };
         let moved = open_below(real, path, libc::O_PATH, libc::RESOLVE_BENEATH)
             .and_then(|to| attach::move_to(entry, &child.point, &to));
         if let Err(error) = moved {
@@ -231,11 +303,20 @@ pub fn restore(pid: Option<i32>) -> Result<Report, Refusal> {
             let source = Source {
                 to: &place.directory,
                 real: &place.directory,
-                entering: false,
+                way: Way::Out,
                 filter: None,
             };
-            let jobs = [Job { from: &from, source: &source }];
-            report.merge(repoint(&jobs, Manner { nudge: None, at_once: true })?);
+            let jobs = [Job {
+                from: &from,
+                source: &source,
+            }];
+            report.merge(repoint(
+                &jobs,
+                Manner {
+                    nudge: None,
+                    at_once: true,
+                },
+            )?);
         }
     }
     Ok(report)

@@ -35,7 +35,9 @@ impl Mount {
     }
 
     pub fn is_shared(&self) -> bool {
-        self.options.iter().any(|option| option.starts_with("shared:"))
+        self.options
+            .iter()
+            .any(|option| option.starts_with("shared:"))
     }
 }
 
@@ -55,7 +57,10 @@ fn mount(line: &str) -> Option<Mount> {
         parent: before.get(1)?.parse().ok()?,
         device: (*before.get(2)?).to_owned(),
         point: PathBuf::from(unescaped(before.get(4)?)),
-        options: before[5..].iter().map(|option| (*option).to_owned()).collect(),
+        options: before[5..]
+            .iter()
+            .map(|option| (*option).to_owned())
+            .collect(),
         kind: after.next()?.to_owned(),
         source: after.next()?.to_owned(),
     })
@@ -66,7 +71,9 @@ fn unescaped(text: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+        .fold(text.to_owned(), |text, (code, plain)| {
+            text.replace(code, plain)
+        })
 }
 
 /// A directory of a container, opened before anything of ours stands on it.
@@ -96,8 +103,8 @@ impl Place {
             Some(libc::ENOTDIR) => Refusal::invalid(format!("{path} is not a directory there")),
             _ => Refusal::try_again(format!("{path}: {error}")),
         })?;
-        let path = shown(&directory)
-            .map_err(|error| Refusal::try_again(format!("{path}: {error}")))?;
+        let path =
+            shown(&directory).map_err(|error| Refusal::try_again(format!("{path}: {error}")))?;
         Ok(Self { path, directory })
     }
 

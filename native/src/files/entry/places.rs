@@ -23,12 +23,19 @@ pub fn of(place: &Where, pid: i32) -> Vec<Stay> {
         let name = format!("/proc/{}/task/{}/cwd", task.pid, task.tid);
         let link = fs::read_link(&name).ok()?;
         let (path, removed) = place.below(link.as_os_str().as_bytes())?;
-        let open = File::options().read(true).custom_flags(libc::O_PATH).open(&name).ok()?;
-        place.mounts.contains(&mount_of(&open).ok()?).then_some(Stay {
-            task,
-            path,
-            removed,
-        })
+        let open = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&name)
+            .ok()?;
+        place
+            .mounts
+            .contains(&mount_of(&open).ok()?)
+            .then_some(Stay {
+                task,
+                path,
+                removed,
+            })
     };
     tasks(pid, KCMP_FS).into_iter().filter_map(found).collect()
 }

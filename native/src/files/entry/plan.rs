@@ -38,6 +38,8 @@ pub struct Orders<'a> {
 #[derive(Default)]
 pub struct Plan<'a> {
     pub orders: BTreeMap<Task, Orders<'a>>,
+    /// Descriptions that it moves.
+    pub moved: Vec<usize>,
     pub postponed: usize,
 }
 
@@ -60,14 +62,22 @@ pub fn plan<'a>(
     for stay in &found.stays {
         match opened.directories.get(&stay.path) {
             Some(Some(directory)) if frozen.is_still(stay.task.pid) => {
-                plan.orders.entry(stay.task).or_default().stays.push(directory);
+                plan.orders
+                    .entry(stay.task)
+                    .or_default()
+                    .stays
+                    .push(directory);
             }
             _ => plan.postponed += 1,
         }
     }
     let mut units: BTreeMap<u64, Unit<'_>> = BTreeMap::new();
     for index in &found.descriptions {
-        units.entry(all[*index].inode).or_default().descriptions.push(*index);
+        units
+            .entry(all[*index].inode)
+            .or_default()
+            .descriptions
+            .push(*index);
     }
     for one in &found.mappings {
         units.entry(one.inode).or_default().mappings.push(one);
@@ -102,7 +112,10 @@ fn add<'a>(
     let ready = |index: &usize| {
         let one = &all[*index];
         matches!(one.instead, Some(Ok(_)))
-            && one.holders.iter().all(|holder| frozen.is_still(holder.task.pid))
+            && one
+                .holders
+                .iter()
+                .all(|holder| frozen.is_still(holder.task.pid))
     };
     let mapped = |one: &&Mapping| frozen.is_still(one.pid) && opened.of(one).is_some();
     // Without mappings and locks, what is open is each for itself.
@@ -118,27 +131,38 @@ fn add<'a>(
             continue;
         }
         let one = &all[*index];
-        let Some(Ok(new)) = &one.instead else { continue };
+        let Some(Ok(new)) = &one.instead else {
+            continue;
+        };
         instead::settle(&one.copy, new);
+        plan.moved.push(*index);
         let held = if locked { locks::of(one) } else { Vec::new() };
         for holder in &one.holders {
-            plan.orders.entry(holder.task).or_default().swaps.push(Swap {
-                number: holder.number,
-                close_on_exec: holder.close_on_exec,
-                with: new,
-                locks: taken_by(&held, holder),
-            });
+            plan.orders
+                .entry(holder.task)
+                .or_default()
+                .swaps
+                .push(Swap {
+                    number: holder.number,
+                    close_on_exec: holder.close_on_exec,
+                    with: new,
+                    locks: taken_by(&held, holder),
+                });
         }
     }
     let mut seen = BTreeSet::new();
     for mapping in &unit.mappings {
         if let Some((traits, Ok(new))) = opened.of(mapping) {
             if seen.insert((mapping.pid, mapping.start)) {
-                plan.orders.entry(first(mapping.pid)).or_default().remaps.push(Remap {
-                    mapping,
-                    traits,
-                    with: new,
-                });
+                plan.orders
+                    .entry(first(mapping.pid))
+                    .or_default()
+                    .remaps
+                    .push(Remap {
+                        mapping,
+                        traits,
+                        with: new,
+                    });
             }
         }
     }

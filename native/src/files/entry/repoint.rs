@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::descriptions::Descriptions;
-use super::instead::{self, Opened, Source};
+use super::instead::{self, Opened, Source, Way};
 use super::mappings::{self, Mapping};
 use super::moves;
 use super::places::{self, Stay};
@@ -61,10 +61,16 @@ pub struct Job<'a> {
 /// Moves everything that is open in each place to where its source leads.
 pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refusal> {
     let _ = instead::raise_limit(); // the limit that there is may do
-    let slice = if manner.at_once { usize::MAX } else { FIRST_SLICE };
+    let slice = if manner.at_once {
+        usize::MAX
+    } else {
+        FIRST_SLICE
+    };
     let mut works: Vec<Work<'_>> = jobs.iter().map(|job| Work::new(job, slice)).collect();
-    let namespaces: BTreeSet<PathBuf> =
-        jobs.iter().flat_map(|job| job.from.namespaces.clone()).collect();
+    let namespaces: BTreeSet<PathBuf> = jobs
+        .iter()
+        .flat_map(|job| job.from.namespaces.clone())
+        .collect();
     let mut freezer = Freezer::default();
     let (mut stops, mut longest) = (0, Duration::ZERO);
     let mut stuck = 0;
@@ -72,7 +78,9 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
     loop {
         let mut clean = true;
         for work in &mut works {
-            clean &= work.look(&processes(&work.from.namespaces), true).is_empty();
+            clean &= work
+                .look(&processes(&work.from.namespaces), true)
+                .is_empty();
         }
         if clean && manner.nudge.is_none() {
             break;
@@ -109,7 +117,9 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         report.add(work);
     }
     if stuck > 0 {
-        report.left.insert("its process could not be stopped".to_owned(), stuck);
+        report
+            .left
+            .insert("its process could not be stopped".to_owned(), stuck);
     }
     Ok(report)
 }
@@ -144,6 +154,8 @@ struct Work<'a> {
     opened: Opened,
     /// Most descriptors to move in one stop.
     slice: usize,
+    /// Mappings that have been moved from a mount to itself.
+    remapped: BTreeSet<(i32, u64, u64)>,
     report: Report,
     left: BTreeMap<&'static str, usize>,
 }
@@ -156,6 +168,7 @@ impl<'a> Work<'a> {
             descriptions: Descriptions::default(),
             opened: Opened::default(),
             slice,
+            remapped: BTreeSet::new(),
             report: Report::default(),
             left: BTreeMap::new(),
         }
@@ -164,12 +177,17 @@ impl<'a> Work<'a> {
     /// Looks at everybody; what has just been found is opened where `open` says so.
     fn look(&mut self, pids: &[i32], open: bool) -> Found {
         self.descriptions.look(self.from, pids);
-        let mut mappings: Vec<Mapping> =
-            pids.iter().flat_map(|pid| mappings::of(self.from, *pid)).collect();
-        let mut stays: Vec<Stay> = pids.iter().flat_map(|pid| places::of(self.from, *pid)).collect();
+        let mut mappings: Vec<Mapping> = pids
+            .iter()
+            .flat_map(|pid| mappings::of(self.from, *pid))
+            .collect();
+        mappings.retain(|one| !self.remapped.contains(&(one.pid, one.start, one.end)));
+        let again = self.source.way == Way::Again;
+        let places = pids.iter().filter(|_| !again); // a working directory stays as it is
+        let mut stays: Vec<Stay> = places.flat_map(|pid| places::of(self.from, *pid)).collect();
         if open {
             for one in &mut self.descriptions.all {
-                if one.instead.is_none() {
+                if one.instead.is_none() && !one.done {
                     one.instead = Some(self.source.open(one));
                 }
             }
@@ -202,7 +220,7 @@ impl<'a> Work<'a> {
                 leave(reason);
                 false
             }
-            _ => true,
+            _ => !one.done,
         });
         Found {
             descriptions: descriptions.map(|(index, _)| index).collect(),
@@ -214,7 +232,7 @@ impl<'a> Work<'a> {
     /// While all stand still: looks again, and moves as much as fits. Gives how much was postponed.
     fn round(&mut self, frozen: &Frozen<'_>) -> Result<usize, Refusal> {
         let pids: Vec<i32> = processes(&self.from.namespaces);
-        let found = self.look(&pids, !self.source.entering);
+        let found = self.look(&pids, self.source.way == Way::Out);
         let started = Instant::now();
         let all = &self.descriptions.all;
         let plan = plan(all, &self.opened, &found, frozen, self.slice);
@@ -236,9 +254,18 @@ impl<'a> Work<'a> {
             self.report.directories += orders.stays.len();
         }
         if failed > 0 {
-            crate::system::log(&format!("{failed} descriptors or mappings could not be replaced"));
+            crate::system::log(&format!(
+                "{failed} descriptors or mappings could not be replaced"
+            ));
         }
         let postponed = plan.postponed;
+        if self.source.way == Way::Again {
+            let remaps = plan.orders.values().flat_map(|orders| &orders.remaps);
+            let places = remaps.map(|one| (one.mapping.pid, one.mapping.start, one.mapping.end));
+            self.remapped.extend(places);
+            let moved = plan.moved;
+            self.descriptions.have_moved(&moved);
+        }
         self.adapt(started.elapsed());
         Ok(postponed + failed)
     }
@@ -255,7 +282,9 @@ impl<'a> Work<'a> {
 
 /// Has one task do what is planned for it; gives how much of it failed.
 fn carry_out(frozen: &Frozen<'_>, task: Task, orders: &Orders<'_>) -> io::Result<usize> {
-    let thread = frozen.thread(task.pid, task.tid).ok_or(io::ErrorKind::NotFound)?;
+    let thread = frozen
+        .thread(task.pid, task.tid)
+        .ok_or(io::ErrorKind::NotFound)?;
     let limit = Limit::raised(task.pid);
     let mut inside = Inside::enter(thread)?;
     let mut failed = 0;
@@ -281,14 +310,26 @@ impl Limit {
         // SAFETY: the structures outlive the calls.
         unsafe {
             let mut was: libc::rlimit = std::mem::zeroed();
-            check(libc::prlimit(pid, libc::RLIMIT_NOFILE, nothing, &raw mut was)).ok()?;
+            check(libc::prlimit(
+                pid,
+                libc::RLIMIT_NOFILE,
+                nothing,
+                &raw mut was,
+            ))
+            .ok()?;
             let more = was.rlim_cur.saturating_add(MORE_DESCRIPTORS);
             let raised = libc::rlimit {
                 rlim_cur: more,
                 rlim_max: was.rlim_max.max(more),
             };
             let nowhere = std::ptr::null_mut();
-            check(libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const raised, nowhere)).ok()?;
+            check(libc::prlimit(
+                pid,
+                libc::RLIMIT_NOFILE,
+                &raw const raised,
+                nowhere,
+            ))
+            .ok()?;
             Some(Self { pid, was })
         }
     }

@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn a_process_is_found_by_its_mount_namespace() {
         let own = namespace(std::process::id() as i32).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
         let found = processes(&BTreeSet::from([own]));
         assert!(found.contains(&(child.id() as i32)));
         assert!(!found.contains(&(std::process::id() as i32)));

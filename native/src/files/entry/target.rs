@@ -35,7 +35,15 @@ impl Target {
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).unwrap();
         let mut child = Command::new("unshare")
-            .args(["-m", "--propagation", propagation, "python3", "-u", "-c", LOOP])
+            .args([
+                "-m",
+                "--propagation",
+                propagation,
+                "python3",
+                "-u",
+                "-c",
+                LOOP,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -75,8 +83,12 @@ impl Target {
 
     /// The mount that a descriptor of it is on.
     pub fn mount_of(&self, number: &str) -> u64 {
-        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.pid())).unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap();
+        let info =
+            std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", self.pid())).unwrap();
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:"))
+            .unwrap();
         line.trim().parse().unwrap()
     }
 
@@ -87,13 +99,17 @@ impl Target {
         for name in ["maps", "mountinfo", "limits"] {
             let text = std::fs::read_to_string(of(name)).unwrap();
             // Memory without a file comes and goes as Python likes.
-            let lines = text.lines().filter(|line| name != "maps" || line.contains('/'));
+            let lines = text
+                .lines()
+                .filter(|line| name != "maps" || line.contains('/'));
             picture.extend(lines.map(str::to_owned));
         }
         let link = |path: &Path| std::fs::read_link(path).unwrap().display().to_string();
         picture.push(link(Path::new(&of("cwd"))));
-        let mut open: Vec<PathBuf> =
-            std::fs::read_dir(of("fd")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut open: Vec<PathBuf> = std::fs::read_dir(of("fd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         open.sort();
         for path in open {
             let number = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -106,8 +122,14 @@ impl Target {
 
 /// Lines that are in only one of two pictures.
 pub fn difference(before: &[String], after: &[String]) -> Vec<String> {
-    let lost = before.iter().filter(|line| !after.contains(line)).map(|line| format!("- {line}"));
-    let new = after.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
+    let lost = before
+        .iter()
+        .filter(|line| !after.contains(line))
+        .map(|line| format!("- {line}"));
+    let new = after
+        .iter()
+        .filter(|line| !before.contains(line))
+        .map(|line| format!("+ {line}"));
     lost.chain(new).collect()
 }
 

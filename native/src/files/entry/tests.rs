@@ -20,9 +20,10 @@ fn double(pid: i32, place: &Place) -> OwnedFd {
         nix::sched::setns(entry, nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
         let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32;
         // SAFETY: the name outlives the call.
-        own(unsafe {
-            libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
-        } as i32)
+        own(
+            unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) }
+                as i32,
+        )
         .unwrap()
     };
     std::thread::spawn(within).join().unwrap()
@@ -99,14 +100,23 @@ fn mappings_are_moved_and_keep_what_the_process_has_changed() {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", target.pid())).unwrap();
     let mapped = maps.lines().filter(|line| line.ends_with("-mappings-x/a"));
     assert_eq!(mapped.count(), 0); // the name has our number in it
-    assert_eq!(target.ask("p[4096:4100], p[0:4], s[0:4], s[4096:4100]"), "(b'mine', b'ours', b'ours', b'xxxx')");
+    assert_eq!(
+        target.ask("p[4096:4100], p[0:4], s[0:4], s[4096:4100]"),
+        "(b'mine', b'ours', b'ours', b'xxxx')"
+    );
     target.ask("s[8192:8196] = b'both'");
     assert_eq!(target.ask("r[0:4]"), "b'both'");
-    assert_eq!(target.ask("open(d + 'a', 'rb').read()[8192:8196]"), "b'both'");
+    assert_eq!(
+        target.ask("open(d + 'a', 'rb').read()[8192:8196]"),
+        "b'both'"
+    );
     target.ask("p[8192:8196] = b'more'");
     entered.leave();
     assert_eq!(difference(&before, &target.picture()), NOTHING);
-    assert_eq!(target.ask("p[4096:4100], p[8192:8196], s[8192:8196]"), "(b'mine', b'more', b'both')");
+    assert_eq!(
+        target.ask("p[4096:4100], p[8192:8196], s[8192:8196]"),
+        "(b'mine', b'more', b'both')"
+    );
 }
 
 #[test]
@@ -115,7 +125,8 @@ fn what_forked_processes_share_stays_shared() {
     target.ask("open(d + 'a', 'w').write('0123456789')");
     target.ask("a = os.open(d + 'a', os.O_RDONLY)");
     target.ask("x, y = socket.socketpair()");
-    target.ask("child = os.fork() or [x.send(os.read(a, 1)) for _ in iter(lambda: x.recv(1), b'')]");
+    target
+        .ask("child = os.fork() or [x.send(os.read(a, 1)) for _ in iter(lambda: x.recv(1), b'')]");
     target.ask("os.read(a, 2)");
     let entered = into(&target);
     assert!(entered.report.left.is_empty(), "{:?}", entered.report);
@@ -158,7 +169,9 @@ fn locks_are_carried_over() {
     let locks = |target: &Target, number: &str| {
         let info =
             std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", target.pid())).unwrap();
-        info.lines().filter(|line| line.starts_with("lock:")).count()
+        info.lines()
+            .filter(|line| line.starts_with("lock:"))
+            .count()
     };
     let other = target.ask("b");
     let before = target.picture();
@@ -185,7 +198,9 @@ fn what_was_removed_stays_where_it_is() {
 #[test]
 fn threads_at_work_lose_nothing() {
     let mut target = Target::start("threads");
-    target.ask("files = [os.open(d + str(i), os.O_RDWR | os.O_CREAT | os.O_APPEND) for i in range(32)]");
+    target.ask(
+        "files = [os.open(d + str(i), os.O_RDWR | os.O_CREAT | os.O_APPEND) for i in range(32)]",
+    );
     target.ask("going = True; written = [0] * 32; errors = []");
     target.ask("def work(i):\n  while going:\n    try: written[i] += os.write(files[i], b'12345678')\n    except OSError as e: errors.append(e)");
     target.ask("threads = [threading.Thread(target=work, args=(i,)) for i in range(32)]");
@@ -193,11 +208,18 @@ fn threads_at_work_lose_nothing() {
     for _ in 0..3 {
         let entered = into(&target);
         assert!(entered.report.left.is_empty(), "{:?}", entered.report);
-        assert!(entered.report.longest_stop_us < 200_000, "{:?}", entered.report);
+        assert!(
+            entered.report.longest_stop_us < 200_000,
+            "{:?}",
+            entered.report
+        );
         entered.leave();
     }
     target.ask("going = False");
     target.ask("[t.join() for t in threads]");
     assert_eq!(target.ask("errors"), "[]");
-    assert_eq!(target.ask("[os.fstat(f).st_size for f in files] == written"), "True");
+    assert_eq!(
+        target.ask("[os.fstat(f).st_size for f in files] == written"),
+        "True"
+    );
 }
