@@ -1,6 +1,5 @@
 """DNSChaos on a cluster: names fail for the pods that were meant, and for nobody else."""
 
-import os
 import secrets
 import signal
 import subprocess
@@ -123,12 +122,12 @@ def holder(pods: Pods) -> int:
     path = "jsonpath={.status.containerStatuses[0].containerID}"
     where = ("pod", "client", f"-n={pods.namespace}", "-o", path)
     ident = pods.installed.kubectl("get", *where).rpartition("/")[2]
-    running = subprocess.run(["pgrep", "-f", "squall-node dns"], capture_output=True, text=True)  # noqa: S607, PLW1510
+    running = subprocess.run(["pgrep", "-f", "squall-node dns"], capture_output=True, text=True)  # noqa: PLW1510
     everyone = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     [init, *_] = [pid for pid in everyone if ident in _read(Path(f"/proc/{pid}/cgroup"))]
-    network = os.readlink(f"/proc/{init}/ns/net")
+    network = Path(f"/proc/{init}/ns/net").readlink()
     found = [int(pid) for pid in running.stdout.split()]
-    return next(pid for pid in found if os.readlink(f"/proc/{pid}/ns/net") == network)
+    return next(pid for pid in found if Path(f"/proc/{pid}/ns/net").readlink() == network)
 
 
 def _read(path: Path) -> str:

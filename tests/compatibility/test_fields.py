@@ -159,18 +159,57 @@ HTTPCHAOS = [
     Field("tls.secretNamespace", "string", True),
 ]
 
+TIMES = [
+    Field(f"attr.{name}{part}", *rest)
+    for name in ("atime", "ctime", "mtime")
+    for part, *rest in (
+        ("", "object"),
+        (".nsec", "integer(int64)", True),
+        (".sec", "integer(int64)", True),
+    )
+]
+IO_ACTIONS = ["latency", "fault", "attrOverride", "mistake", "noSpace", "powerLoss"]  # two ours
+IOCHAOS = [
+    *EVERY_EXPERIMENT,
+    *TIMES,
+    Field("action", "string", True, {"enum": IO_ACTIONS}),
+    Field("attr", "object"),
+    Field("attr.blocks", "integer(int64)"),
+    Field("attr.gid", "integer(int32)"),
+    Field("attr.ino", "integer(int64)"),
+    Field("attr.kind", "string"),
+    Field("attr.nlink", "integer(int32)"),
+    Field("attr.perm", "integer"),
+    Field("attr.rdev", "integer(int32)"),
+    Field("attr.size", "integer(int64)"),
+    Field("attr.uid", "integer(int32)"),
+    Field("containerNames[]", "string"),
+    Field("delay", "string"),
+    Field("errno", "integer(int32)"),
+    Field("methods[]", "string"),
+    Field("mistake", "object"),
+    Field("mistake.filling", "string", False, {"enum": ["zero", "random"]}),
+    Field("mistake.maxLength", "integer(int64)", False, {"minimum": 1}),
+    Field("mistake.maxOccurrences", "integer(int64)", False, {"minimum": 1}),
+    Field("path", "string"),
+    Field("percent", "integer", False, {"default": 100}),
+    Field("volumePath", "string", True),
+]
+
 OURS_IN_KIND = {
     "DNSChaos": {"addresses[]", "delay", "error", "jitter", "percent", "types[]"},
     "HTTPChaos": {
         *("percent", "outgoing", "grpc", "grpc.status", "grpc.message", "grpc.trailers{}"),
         "grpc.afterMessages",
     },
+    "IOChaos": {"space"},
 }
 """More of them, in one kind alone."""
 
 KINDS = {
     "DNSChaos": DNSCHAOS,
     "HTTPChaos": HTTPCHAOS,
+    "IOChaos": IOCHAOS,
     "PodChaos": PODCHAOS,
     "NetworkChaos": NETWORKCHAOS,
     "StressChaos": STRESSCHAOS,
@@ -178,6 +217,7 @@ KINDS = {
 COLUMNS = {
     "DNSChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "HTTPChaos": [("duration", ".spec.duration")],
+    "IOChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "PodChaos": [],
     "NetworkChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "StressChaos": [("duration", ".spec.duration")],

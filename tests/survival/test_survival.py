@@ -55,6 +55,10 @@ EXPERIMENTS = {
     "failure": """
         kind: PodChaos
         spec: {action: pod-failure, mode: all, selector: {labelSelectors: {app: web}}}""",
+    "files": """
+        kind: IOChaos
+        spec: {action: latency, mode: all, selector: {labelSelectors: {app: web}},
+               delay: 10ms, volumePath: /var/tmp}""",
     "cpu": """
         kind: StressChaos
         spec: {mode: all, selector: {labelSelectors: {app: web}},

@@ -14,6 +14,7 @@ from squall.kubernetes.paused_pods import PausedPods
 from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
 from squall.linux.exchanges import LinuxHttp
+from squall.linux.files import LinuxFiles
 from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
@@ -38,8 +39,9 @@ def world(
         pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
-        names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
+        files=LinuxFiles(places.run / "files", lease_seconds=lease_seconds),
         http=LinuxHttp(places.run / "http", lease_seconds=lease_seconds),
+        names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
     )
 
 
@@ -54,6 +56,7 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         stressors=nowhere,
         names=nowhere,
         http=nowhere,
+        files=nowhere,
     )
 
 

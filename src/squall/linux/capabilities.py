@@ -38,7 +38,7 @@ class LinuxCapabilities:
     def __init__(
         self, more: Mapping[str, Callable[[], Awaitable[Capability]]] | None = None
     ) -> None:
-        self._trials = {
+        self._trials: dict[str, Callable[[], Awaitable[Capability]]] = {
             "dns:answers": partial(_inside, "dns:answers", answered),
             "http:proxy": partial(_inside, "http:proxy", proxied),
             "network:partition": _partition,
@@ -71,9 +71,7 @@ _SHAPED = NetworkState(
 )
 
 
-async def _inside(
-    name: str, trial: Callable[[str, Target], Awaitable[Capability]]
-) -> Capability:
+async def _inside(name: str, trial: Callable[[str, Target], Awaitable[Capability]]) -> Capability:
     """Try something in a target that ends with the trial."""
     if refused := _blind():
         return Capability(name, Ability.MISSING, "", refused)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from squall.faults.network.model import NetworkFault
+from squall.injection.chance import SIGMAS, wilson
 from squall.injection.contract import Judgement, Sample, Verdict
 from squall.injection.world.network import Impairment
 
@@ -13,9 +14,6 @@ TOLERANCE = 0.10
 
 FLOOR_MS = 0.5
 """A delay may be off by this much in any case: waking a process up takes its time."""
-
-SIGMAS = 3.3
-"""A count left to chance is off by more than this many deviations once in a thousand looks."""
 
 FEWEST = 10
 """Packets below which nothing is said about chance."""
@@ -157,18 +155,6 @@ def _chance(name: str, share: float, *, exact: bool, seen: float, of: float) -> 
     # None at all fits a small share as well as no fault; then more packets must tell.
     certain = seen > 0
     return Finding(Verdict.CONFIRMED if certain else Verdict.INCONCLUSIVE, asked, said)
-
-
-def wilson(seen: float, of: float) -> tuple[float, float]:
-    """Bounds of the share behind `seen` of `of`, at `SIGMAS` deviations.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference
-    (1927).
-    """
-    z = SIGMAS * SIGMAS
-    middle = (seen + z / 2) / (of + z)
-    half = SIGMAS / (of + z) * sqrt(max(0.0, seen * (of - seen) / of) + z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _speed(speed: int, impairment: Impairment, values: Mapping[str, float]) -> Finding:

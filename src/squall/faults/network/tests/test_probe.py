@@ -5,7 +5,7 @@ import pytest
 from squall.clock import FakeClock
 from squall.faults.network.endpoint import Endpoint
 from squall.faults.network.injector import NetworkInjector
-from squall.faults.network.judgement import judge, wilson
+from squall.faults.network.judgement import judge
 from squall.faults.network.merge import merge
 from squall.faults.network.model import NetworkFault, WantedCut
 from squall.faults.network.probe import NetworkProbe, reachable
@@ -156,13 +156,6 @@ def test_a_cut_that_lets_pings_through_is_a_mismatch():
 def test_a_peer_that_never_answered_proves_nothing():
     during = active(pings_sent=5.0, pings_received=0.0)
     assert judge(partition(FAR, way="in"), None, during).verdict is Verdict.INCONCLUSIVE
-
-
-def test_the_interval_holds_the_share_it_was_drawn_from():
-    low, high = wilson(100, 1000)
-    assert 0.07 < low < 0.1 < high < 0.14
-    assert wilson(0, 50)[0] == 0
-    assert wilson(50, 50)[1] == 1
 
 
 def test_a_network_is_no_single_address():

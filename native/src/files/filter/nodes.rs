@@ -1,0 +1,399 @@
+//! The files that the kernel knows of, by the numbers it was given for them.
+//!
+//! A file is found again by a handle of its file system where that has any, else by an `O_PATH`
+//! descriptor. Of the former, few descriptors are kept open; the latter cannot be let go of.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::abi::ROOT_ID;
+use super::device::Errno;
+use super::file_handle::FileHandle;
+use super::sys;
+use super::undo::Undo;
+
+/// Descriptors kept open for files that could also be found by their handles.
+const ANCHORS: usize = 256;
+/// Names kept of one file.
+const NAMES: usize = 16;
+
+/// Whether the file system gives handles by which it finds its files again.
+const UNTRIED: u8 = 0;
+const USEFUL: u8 = 1;
+const USELESS: u8 = 2;
+
+/// One file of the directory below, by whatever names.
+pub struct Node {
+    pub id: u64,
+    /// Number of its file system below.
+    dev: u64,
+    handle: Option<FileHandle>,
+    pub is_dir: bool,
+    pub state: Mutex<State>,
+    /// What writes have to hold, one by one, where a rule keeps account of them.
+    pub writes: Mutex<Option<Box<Undo>>>,
+}
+
+/// What changes about a node.
+#[derive(Default)]
+pub struct State {
+    anchor: Option<Arc<OwnedFd>>,
+    /// The same, where no handle finds it any more: it has no name.
+    pinned: Option<Arc<OwnedFd>>,
+    /// Directory and name; the last one stays when it is removed.
+    names: Vec<(u64, Box<[u8]>)>,
+    nameless: bool,
+    /// Which rules fit its path, and for which rules and tree that was found out.
+    pub verdict: Option<((u64, u64), u64)>,
+    /// Open files that the kernel serves, and their backing; open files that we serve alone.
+    pub passthrough: u32,
+    pub backing: Option<i32>,
+    pub direct: u32,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    dev: u64,
+    ino: u64,
+    handle: Option<FileHandle>,
+}
+
+struct Known {
+    node: Arc<Node>,
+    ino: u64,
+    lookups: u64,
+}
+
+#[derive(Default)]
+struct Tables {
+    by_id: HashMap<u64, Known>,
+    by_key: HashMap<Key, u64>,
+    last: u64,
+}
+
+/// All nodes.
+pub struct Nodes {
+    tables: Mutex<Tables>,
+    anchored: Mutex<VecDeque<u64>>,
+    /// Any descriptor that reaches the file system, for its handles.
+    mount: OwnedFd,
+    root_dev: u64,
+    handles: AtomicU8,
+    /// Counts what moves whole subtrees.
+    pub tree: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Nodes {
+    /// Begins with the directory that `underlying` stands for.
+    pub fn new(underlying: OwnedFd) -> std::io::Result<Self> {
+        let mount = sys::reopen(underlying.as_raw_fd(), libc::O_RDONLY | libc::O_DIRECTORY)
+            .map_err(std::io::Error::from_raw_os_error)?;
+        let stat = sys::stat(underlying.as_raw_fd()).map_err(std::io::Error::from_raw_os_error)?;
+        let nodes = Self {
+            tables: Mutex::new(Tables {
+                last: ROOT_ID,
+                ..Tables::default()
+            }),
+            anchored: Mutex::default(),
+            mount,
+            root_dev: stat.st_dev,
+            handles: AtomicU8::new(UNTRIED),
+            tree: AtomicU64::new(0),
+        };
+        let state = State {
+            anchor: Some(Arc::new(underlying)),
+            ..State::default()
+        };
+        let node = Arc::new(Node {
+            id: ROOT_ID,
+            dev: stat.st_dev,
+            handle: None, // its descriptor stays open
+            is_dir: true,
+            state: Mutex::new(state),
+            writes: Mutex::default(),
+        });
+        lock(&nodes.tables).by_id.insert(
+            ROOT_ID,
+            Known {
+                node,
+                ino: stat.st_ino,
+                lookups: 1,
+            },
+        );
+        Ok(nodes)
+    }
+
+    pub fn get(&self, id: u64) -> Result<Arc<Node>, Errno> {
+        let tables = lock(&self.tables);
+        tables
+            .by_id
+            .get(&id)
+            .map(|known| Arc::clone(&known.node))
+            .ok_or(libc::ESTALE)
+    }
+
+    pub fn all(&self) -> Vec<Arc<Node>> {
+        lock(&self.tables)
+            .by_id
+            .values()
+            .map(|known| Arc::clone(&known.node))
+            .collect()
+    }
+
+    /// A descriptor of the node, perhaps `O_PATH`.
+    pub fn fd(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
+        let mut state = lock(&node.state);
+        if let Some(anchor) = &state.anchor {
+            return Ok(Arc::clone(anchor));
+        }
+        let handle = node.handle.as_ref().ok_or(libc::ESTALE)?;
+        let anchor =
+            Arc::new(handle.open(self.mount.as_raw_fd(), libc::O_PATH | libc::O_NOFOLLOW)?);
+        state.anchor = Some(Arc::clone(&anchor));
+        drop(state);
+        self.anchored(node.id);
+        Ok(anchor)
+    }
+
+    /// Keeps it open until the kernel forgets it.
+    pub fn pin(&self, node: &Node) -> Result<(), Errno> {
+        let fd = self.fd(node)?;
+        lock(&node.state).pinned = Some(fd);
+        Ok(())
+    }
+
+    pub fn fd_of(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
+        self.fd(&*self.get(id)?)
+    }
+
+    /// The node of a file just found in a directory, counted as looked up once more.
+    pub fn found(
+        &self,
+        fd: OwnedFd,
+        stat: &libc::stat64,
+        parent: u64,
+        name: Option<&CStr>,
+    ) -> Arc<Node> {
+        let handle = self.handle(fd.as_raw_fd(), stat.st_dev);
+        let key = Key {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            handle,
+        };
+        let mut tables = lock(&self.tables);
+        let id = *tables.by_key.get(&key).unwrap_or(&0);
+        let node = match tables.by_id.get_mut(&id) {
+            Some(known) => {
+                known.lookups += 1;
+                Arc::clone(&known.node)
+            }
+            None => {
+                tables.last += 1;
+                let id = tables.last;
+                let node = Arc::new(Node {
+                    id,
+                    dev: stat.st_dev,
+                    handle: key.handle.clone(),
+                    is_dir: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
+                    state: Mutex::default(),
+                    writes: Mutex::default(),
+                });
+                tables.by_key.insert(key, id);
+                let known = Known {
+                    node: Arc::clone(&node),
+                    ino: stat.st_ino,
+                    lookups: 1,
+                };
+                tables.by_id.insert(id, known);
+                node
+            }
+        };
+        drop(tables);
+        let mut state = lock(&node.state);
+        let fresh = state.anchor.is_none();
+        if fresh {
+            state.anchor = Some(Arc::new(fd));
+        }
+        if let Some(name) = name {
+            let alone = node.is_dir || stat.st_nlink <= 1;
+            if self.named(&node, &mut state, parent, name.to_bytes(), alone) && node.is_dir {
+                self.tree.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        drop(state);
+        if fresh && node.handle.is_some() {
+            self.anchored(node.id);
+        }
+        node
+    }
+
+    /// Notes a name; true if the node had others that it has lost.
+    fn named(
+        &self,
+        _node: &Node,
+        state: &mut State,
+        parent: u64,
+        name: &[u8],
+        alone: bool,
+    ) -> bool {
+        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name;
+        if state.names.iter().any(is) && (!alone || state.names.len() == 1) {
+            state.nameless = false;
+            return false;
+        }
+        let others = !state.names.is_empty();
+        if alone || state.nameless {
+            state.names.clear();
+        } else if state.names.len() == NAMES {
+            state.names.remove(0);
+        }
+        state.nameless = false;
+        state.names.push((parent, name.into()));
+        state.verdict = None;
+        others
+    }
+
+    /// Notes that a name has gone, and whether another one has come.
+    pub fn renamed(&self, node: &Node, parent: u64, name: &CStr, to: Option<(u64, &CStr)>) {
+        let mut state = lock(&node.state);
+        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name.to_bytes();
+        if let Some(at) = state.names.iter().position(is) {
+            if state.names.len() > 1 || to.is_some() {
+                state.names.remove(at);
+            } else {
+                state.nameless = true;
+            }
+        }
+        if let Some((parent, name)) = to {
+            self.named(node, &mut state, parent, name.to_bytes(), false);
+        }
+        state.verdict = None;
+        if node.is_dir {
+            self.tree.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The node with that name, if the kernel knows of it.
+    pub fn known(&self, parent: &OwnedFd, name: &CStr) -> Option<Arc<Node>> {
+        let fd = sys::open_at(parent.as_raw_fd(), name, libc::O_PATH | libc::O_NOFOLLOW, 0).ok()?;
+        let stat = sys::stat(fd.as_raw_fd()).ok()?;
+        let handle = self.handle(fd.as_raw_fd(), stat.st_dev);
+        let key = Key {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            handle,
+        };
+        let tables = lock(&self.tables);
+        let id = tables.by_key.get(&key)?;
+        tables.by_id.get(id).map(|known| Arc::clone(&known.node))
+    }
+
+    /// The kernel has dropped so many references.
+    pub fn forget(&self, id: u64, count: u64) {
+        let mut tables = lock(&self.tables);
+        let Some(known) = tables.by_id.get_mut(&id) else {
+            return;
+        };
+        known.lookups = known.lookups.saturating_sub(count);
+        // What is written and not synced may yet be lost; that must not be forgotten.
+        let clean = |node: &Node| {
+            let writes = node.writes.try_lock();
+            writes.is_ok_and(|undo| undo.as_ref().is_none_or(|undo| undo.is_clean()))
+        };
+        if known.lookups == 0 && id != ROOT_ID && clean(&known.node) {
+            if let Some(known) = tables.by_id.remove(&id) {
+                let (dev, ino) = (known.node.dev, known.ino);
+                let handle = known.node.handle.clone();
+                tables.by_key.remove(&Key { dev, ino, handle });
+                drop(tables); // closing may take its time
+            }
+        }
+    }
+
+    /// Paths below the root by which the node is known; of the root, the empty one.
+    pub fn paths(&self, node: &Node) -> Vec<Vec<u8>> {
+        let names = lock(&node.state).names.clone();
+        if node.id == ROOT_ID {
+            return vec![Vec::new()];
+        }
+        names
+            .iter()
+            .filter_map(|(parent, name)| self.path_in(*parent, name))
+            .collect()
+    }
+
+    /// Path of a name in a directory.
+    pub fn path_in(&self, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
+        let mut parts = vec![name.to_vec()];
+        let mut at = parent;
+        while at != ROOT_ID {
+            if parts.len() > 1000 {
+                return None; // two renames by others may have left a circle
+            }
+            let node = self.get(at).ok()?;
+            let state = lock(&node.state);
+            let (parent, name) = state.names.last()?;
+            parts.push(name.to_vec());
+            at = *parent;
+        }
+        parts.reverse();
+        Some(parts.join(&b'/'))
+    }
+
+    /// Number to show for a file: its own, told apart where another file system is mounted below.
+    pub fn shown_ino(&self, stat: &libc::stat64) -> u64 {
+        match stat.st_dev == self.root_dev {
+            true => stat.st_ino,
+            false => stat.st_ino ^ stat.st_dev.wrapping_mul(0x9E37_79B9_0000_0000),
+        }
+    }
+
+    fn handle(&self, fd: RawFd, dev: u64) -> Option<FileHandle> {
+        let tried = self.handles.load(Ordering::Relaxed);
+        if dev != self.root_dev || tried == USELESS {
+            return None;
+        }
+        let handle = FileHandle::of(fd);
+        if tried == UNTRIED {
+            // Some cannot be opened (overlayfs), and then tell too little.
+            let opens = |handle: &FileHandle| handle.is_decodable(self.mount.as_raw_fd());
+            let usable = handle.as_ref().is_ok_and(opens);
+            self.handles
+                .store(if usable { USEFUL } else { USELESS }, Ordering::Relaxed);
+            return handle.ok().filter(|_| usable);
+        }
+        handle.ok()
+    }
+
+    /// Counts an open descriptor, and closes the oldest that nobody uses.
+    fn anchored(&self, id: u64) {
+        let mut queue = lock(&self.anchored);
+        queue.push_back(id);
+        for _ in 0..2 {
+            if queue.len() <= ANCHORS {
+                return;
+            }
+            let Some(oldest) = queue.pop_front() else {
+                return;
+            };
+            let Ok(node) = self.get(oldest) else { continue };
+            let mut state = lock(&node.state);
+            match &state.anchor {
+                Some(anchor) if Arc::strong_count(anchor) > 1 => queue.push_back(oldest),
+                _ => state.anchor = None,
+            }
+        }
+    }
+}
+
+/// Locks what changes about a node.
+pub fn state(node: &Node) -> MutexGuard<'_, State> {
+    lock(&node.state)
+}
