@@ -1,5 +1,6 @@
 """DNSChaos on a cluster: names fail for the pods that were meant, and for nobody else."""
 
+import os
 import secrets
 import signal
 import subprocess
