@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -123,12 +122,11 @@ def holder(pods: Pods) -> int:
     path = "jsonpath={.status.containerStatuses[0].containerID}"
     where = ("pod", "client", f"-n={pods.namespace}", "-o", path)
     ident = pods.installed.kubectl("get", *where).rpartition("/")[2]
-    running = subprocess.run(["pgrep", "-f", "squall-node dns"], capture_output=True, text=True)  # noqa: PLW1510
-    everyone = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    [init, *_] = [pid for pid in everyone if ident in _read(Path(f"/proc/{pid}/cgroup"))]
-    network = Path(f"/proc/{init}/ns/net").readlink()
-    found = [int(pid) for pid in running.stdout.split()]
-    return next(pid for pid in found if Path(f"/proc/{pid}/ns/net").readlink() == network)
+    everyone = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    client = next(one for one in everyone if ident in _read(one / "cgroup"))
+    network = (client / "ns/net").readlink()
+    holders = (one for one in everyone if "squall-node\0dns" in _read(one / "cmdline"))
+    return next(int(one.name) for one in holders if (one / "ns/net").readlink() == network)
 
 
 def _read(path: Path) -> str:
