@@ -160,7 +160,7 @@ fn with_query(path: &str, name: &str, value: &str, in_place: bool) -> String {
         |pair: &&str| decoded(pair.split('=').next().unwrap_or_default()) == name.as_bytes();
     match pairs
         .iter()
-        .position(&named)
+        .position(named)
         .filter(|_| in_place)
     {
         Some(at) => {
