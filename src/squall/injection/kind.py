@@ -26,6 +26,10 @@ Peers = Mapping[str, Sequence[Peer]]
 """Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
 
 
+_OF_NETWORKS = {"dns", "http", "network"}
+"""What needs begin with that are met by acting on a network namespace."""
+
+
 class SecretKey(NamedTuple):
     """One value in a Secret."""
 
@@ -88,6 +92,11 @@ class FaultKind:
 
     columns: tuple[tuple[str, str], ...] = ()
     """Printer columns of upstream: (name, JSON path of a string)."""
+
+    @property
+    def by_network(self) -> bool:
+        """Does it act on a whole network? Pods on that of their node are then spared."""
+        return any(need.partition(":")[0] in _OF_NETWORKS for need in self.needs)
 
 
 def load(path: str) -> Any:  # noqa: ANN401  (each room has its own types)
