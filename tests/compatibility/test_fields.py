@@ -154,7 +154,7 @@ HTTPCHAOS = [
 OURS_IN_KIND = {
     "HTTPChaos": {
         *("percent", "outgoing", "grpc", "grpc.status", "grpc.message", "grpc.trailers{}"),
-        "grpc.afterMessages",
+        *("grpc.afterMessages", "openTls"),
     },
 }
 """More of them, in one kind alone."""

@@ -17,6 +17,7 @@ from squall.linux.exchanges import LinuxHttp
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
+from squall.linux.trust import LinuxTrust
 
 
 def world(
@@ -38,6 +39,7 @@ def world(
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
         http=LinuxHttp(places.run / "http", lease_seconds=lease_seconds),
+        trust=LinuxTrust(),
     )
 
 
@@ -51,6 +53,7 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         pods=pods,
         stressors=nowhere,
         http=nowhere,
+        trust=nowhere,
     )
 
 

@@ -9,6 +9,7 @@ from squall.injection.world.http import Http
 from squall.injection.world.network import Network
 from squall.injection.world.pods import Pods
 from squall.injection.world.stressors import Stressors
+from squall.injection.world.trust import Trust
 
 
 class _Nowhere:
@@ -34,3 +35,4 @@ class World:
     allow_host_network: bool = False
     """Installation's setting: may a target on the network of its node be hit?"""
     http: Http = field(default=NOWHERE, kw_only=True)
+    trust: Trust = field(default=NOWHERE, kw_only=True)

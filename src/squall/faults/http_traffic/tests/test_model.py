@@ -181,6 +181,13 @@ def test_the_least_that_upstream_accepts_is_accepted():
             ),
         ),
         (
+            {**REQUEST, "openTls": True},
+            (
+                "spec.openTls: Invalid value: true: "
+                "is for outgoing traffic; of the target's own server, name the tls"
+            ),
+        ),
+        (
             {**REQUEST, "tls": SECRET | {"keyName": ""}},
             "spec.tls.keyName: Required value: names a Secret, or what is in it",
         ),
