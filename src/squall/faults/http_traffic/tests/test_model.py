@@ -137,7 +137,7 @@ def test_the_least_that_upstream_accepts_is_accepted():
             {**REQUEST, "replace": {"body": "{}"}},
             (
                 'spec.replace.body: Invalid value: "{}": '
-                "is not base64; write it as `printf %s TEXT | base64` does"
+                'spec.replace.body in body must be of type byte: "{}"'
             ),
         ),
         (
