@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from squall.certificates import make_authority
 from squall.errors import Unsupported
 from squall.faults.http_traffic.merge import merge
 from squall.faults.http_traffic.model import HTTPFault
@@ -67,6 +66,9 @@ class HTTPInjector:
         roots = await self._trust.roots(target) if sources else ""
         if not roots:
             return []
+        # Loaded on first use: it is much, and few faults need it.
+        from squall.certificates import make_authority  # noqa: PLC0415
+
         memory.keep(_TRUST, b"changed")
         found = []
         for source in sources:
