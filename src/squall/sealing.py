@@ -1,17 +1,14 @@
 """Values that one reader alone can open: sealed to a public key it tells everybody.
 
-X25519 with a key made for each box, HKDF-SHA256, ChaCha20-Poly1305.
+X25519 with a key made for each box, HKDF-SHA256, ChaCha20-Poly1305. The library that does it is
+loaded on first use: an agent meets few Secrets, and ten megabytes are many on every node.
 """
 
+# ruff: noqa: PLC0415
 import base64
 import json
+import secrets
 from collections.abc import Mapping
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
 _PURPOSE = b"squall sealed values 1"
@@ -21,11 +18,13 @@ _NONCE = bytes(12)
 
 def new_key() -> bytes:
     """Make a key that opens boxes; it is the reader's alone."""
-    return X25519PrivateKey.generate().private_bytes_raw()
+    return secrets.token_bytes(KEY_BYTES)  # RFC 7748 takes any
 
 
 def public_of(key: bytes) -> str:
     """Give what boxes are sealed to, as base64."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
     public = X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
     return base64.b64encode(public).decode()
 
@@ -44,6 +43,9 @@ def seal(recipient: str, values: Mapping[str, bytes], context: str) -> str:
     Raises:
         ValueError: `recipient` is none.
     """
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
     public = X25519PublicKey.from_public_bytes(base64.b64decode(recipient, validate=True))
     once = X25519PrivateKey.generate()
     ours = once.public_key().public_bytes_raw()
@@ -64,6 +66,10 @@ def unseal(key: bytes, box: str, context: str) -> Mapping[str, bytes]:
     Raises:
         ValueError: it was sealed for another key or context, or it is no box.
     """
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
     mine = X25519PrivateKey.from_private_bytes(key)
     octets = base64.b64decode(box, validate=True)
     theirs, sealed = octets[:KEY_BYTES], octets[KEY_BYTES:]
@@ -78,4 +84,7 @@ def unseal(key: bytes, box: str, context: str) -> Mapping[str, bytes]:
 
 
 def _derived(shared: bytes, ends: bytes) -> bytes:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=_PURPOSE + ends).derive(shared)

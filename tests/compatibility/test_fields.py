@@ -200,7 +200,7 @@ OURS_IN_KIND = {
     "DNSChaos": {"addresses[]", "delay", "error", "jitter", "percent", "types[]"},
     "HTTPChaos": {
         *("percent", "outgoing", "grpc", "grpc.status", "grpc.message", "grpc.trailers{}"),
-        "grpc.afterMessages",
+        *("grpc.afterMessages", "openTls"),
     },
     "IOChaos": {"space"},
 }

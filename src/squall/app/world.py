@@ -19,6 +19,7 @@ from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
+from squall.linux.trust import LinuxTrust
 
 
 def world(
@@ -42,6 +43,7 @@ def world(
         files=LinuxFiles(places.run / "files", lease_seconds=lease_seconds),
         http=LinuxHttp(places.run / "http", lease_seconds=lease_seconds),
         names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
+        trust=LinuxTrust(),
     )
 
 
@@ -57,6 +59,7 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         names=nowhere,
         http=nowhere,
         files=nowhere,
+        trust=nowhere,
     )
 
 

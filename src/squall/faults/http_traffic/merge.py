@@ -8,15 +8,27 @@ from squall.errors import InvalidFault
 from squall.faults.http_traffic import actions
 from squall.faults.http_traffic.model import HTTPFault, TlsSecret
 from squall.injection.contract import Live
-from squall.injection.world.http import Certificate, Grpc, HttpState, Patch, Replace, Rule
+from squall.injection.world.http import (
+    Authority,
+    Certificate,
+    Grpc,
+    HttpState,
+    Patch,
+    Replace,
+    Rule,
+)
 
 ALL = 100.0
 
 
-def merge(live: Iterable[Live[HTTPFault]]) -> HttpState:
+def merge(live: Iterable[Live[HTTPFault]], authorities: Iterable[Authority] = ()) -> HttpState:
     """Put every fault's rule behind those of older faults.
 
     Each port gets one certificate: that of the oldest fault that has one for it.
+
+    Args:
+        live: every fault, oldest first.
+        authorities: those that the target was made to trust for them.
 
     Raises:
         InvalidFault: a fault came without the values of its Secret, or they are no text.
@@ -26,7 +38,9 @@ def merge(live: Iterable[Live[HTTPFault]]) -> HttpState:
     for one in live:
         if one.fault.tls and one.fault.port not in certificates:
             certificates[one.fault.port] = _certificate(one, one.fault.tls)
-    return HttpState(tuple(rule(one) for one in live), tuple(certificates.values()))
+    return HttpState(
+        tuple(rule(one) for one in live), tuple(certificates.values()), tuple(authorities)
+    )
 
 
 def _certificate(live: Live[HTTPFault], tls: TlsSecret) -> Certificate:

@@ -73,6 +73,9 @@ class Exchanges(Wire):
     outgoing: bool = False
     """True: exchanges that the target begins, with servers on that port anywhere. By default those
     of its own server."""
+    open_tls: bool | None = None
+    """Of `outgoing` exchanges, is their TLS opened? While it is, the target trusts an authority of
+    ours. By default where `port` ends in 443."""
     abort: bool | None = None
     """Reset the connection without an answer; in HTTP/2, the stream."""
     delay: Annotated[Duration | None, BeforeValidator(lambda value: value or None)] = None
@@ -83,6 +86,12 @@ class Exchanges(Wire):
     """What is put beside what is there."""
     grpc: Grpc | None = None
     """Another end for gRPC calls."""
+
+    @property
+    def opens_tls(self) -> bool:
+        """Is the target made to trust an authority of ours?"""
+        usual = str(self.port).endswith("443")
+        return self.outgoing and (usual if self.open_tls is None else self.open_tls)
 
     @property
     def delay_us(self) -> int:
@@ -125,6 +134,10 @@ class HTTPChaosSpec(ExperimentSpec, Exchanges):
         if not any((self.abort, self.delay_us, self.replaces, self.patches, self.ends_calls)):
             yield Flaw("", "does nothing; give one of abort, delay, replace, patch and grpc")
         yield from self._side_flaws()
+        if self.open_tls and not self.outgoing:
+            yield Flaw(
+                "openTls", "is for outgoing traffic; of the target's own server, name the tls"
+            )
         if self.tls is not None and self.outgoing:
             yield Flaw(
                 "tls",

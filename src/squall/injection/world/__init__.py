@@ -11,6 +11,7 @@ from squall.injection.world.names import Names
 from squall.injection.world.network import Network
 from squall.injection.world.pods import Pods
 from squall.injection.world.stressors import Stressors
+from squall.injection.world.trust import Trust
 
 
 class _Nowhere:
@@ -38,3 +39,4 @@ class World:
     names: Names = field(default=NOWHERE, kw_only=True)
     http: Http = field(default=NOWHERE, kw_only=True)
     files: Files = field(default=NOWHERE, kw_only=True)
+    trust: Trust = field(default=NOWHERE, kw_only=True)

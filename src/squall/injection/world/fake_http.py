@@ -83,8 +83,12 @@ class FakeHttp(Fake):
         return answer
 
     def snapshot(self) -> object:
-        """Describe what is in force, and what is somebody else's."""
-        return dict(self.states), dict(self.others)
+        """Describe what is in force, and what is somebody else's; of authorities, whose."""
+        states = {
+            id_: (state.rules, state.certificates, [one.source for one in state.authorities])
+            for id_, state in self.states.items()
+        }
+        return states, dict(self.others)
 
     def foreign(self) -> object:
         """Describe what is somebody else's."""

@@ -42,7 +42,8 @@ class RealPart:
 
     def snapshot(self):
         listening = self.cables.run(self.cables.target, "ss", "-Hltn")
-        return self.cables.snapshot() + listening
+        addresses = sorted(line.split()[3] for line in listening.splitlines())
+        return [self.cables.snapshot(), addresses]
 
     def foreign(self):
         return self.cables.run(self.cables.target, "nft", "-s", "list", "table", "inet", "theirs")

@@ -6,16 +6,19 @@ from squall.clock import FakeClock
 from squall.faults.http_traffic.model import HTTPChaosSpec, HTTPFault, share
 from squall.injection.contract import Live
 from squall.injection.world import World
+from squall.injection.world.fake_trust import FakeTrust
 from squall.injection.world.target import Target
 
 TARGET = Target("default/web", "uid-web", "c0ffee", 4711, 99)
 SELECTOR = {"selector": {}, "mode": "one"}
 
 
-def world(http, clock=None, *, allow_host_network=False):
-    nothing = None
+def world(http, clock=None, *, trust=None, allow_host_network=False):
+    nothing, clock = None, clock or FakeClock()
     return World(
-        clock or FakeClock(), nothing, nothing, nothing, nothing, allow_host_network, http=http
+        *(clock, nothing, nothing, nothing, nothing, allow_host_network),
+        http=http,
+        trust=trust or FakeTrust(http.fate),
     )
 
 

@@ -11,6 +11,7 @@ from squall.injection.contract import Live
 from squall.injection.laws import Ground, Laws, Notes
 from squall.injection.world.fake import Fate
 from squall.injection.world.fake_http import FakeHttp
+from squall.injection.world.fake_trust import FakeTrust
 from squall.injection.world.target import Target
 
 SHARED = Target("default/web", "uid", "c", 1, 1, host_network=True)
@@ -19,13 +20,15 @@ SHARED = Target("default/web", "uid", "c", 1, 1, host_network=True)
 def ground():
     http = FakeHttp(Fate())
     http.others[TARGET.id] = "envoy on 15001"
-    return Ground(world(http), [http], http.fate)
+    trust = FakeTrust(http.fate)
+    return Ground(world(http, trust=trust), [http, trust], http.fate)
 
 
 faults = st.one_of(
     st.builds(
         fault, abort=st.just(True), port=st.integers(1, 5), path=st.sampled_from(["/a", "*"])
     ),
+    st.builds(fault, abort=st.just(True), port=st.just(443), outgoing=st.booleans()),
     st.builds(fault, delay=st.sampled_from(["1ms", "2s"]), target=st.just("Response")),
 )
 lives = st.lists(faults, max_size=3).map(
@@ -99,3 +102,41 @@ async def test_what_cannot_be_read_is_taken_back_all_the_same():
     broken.states = http.states
     await HTTPInjector(world(broken)).converge(TARGET, [], notes)
     assert not http.states
+
+
+OUT = {"outgoing": True, "port": 443, "abort": True}
+
+
+async def test_for_outgoing_tls_the_target_trusts_an_authority_of_that_experiment_alone():
+    http, trust, notes = FakeHttp(), FakeTrust(), Notes()
+    injector = HTTPInjector(world(http, trust=trust))
+    a, b = live(fault(**OUT)), live(fault(**OUT), "b/.")
+    await injector.converge(TARGET, [a, b], notes)
+    held = {one.source: one.certificate for one in http.states[TARGET.id].authorities}
+    assert held == trust.lists[TARGET.id]
+    assert set(held) == {"a/.", "b/."}
+    first = http.states[TARGET.id].authorities[0]
+    assert (first.roots, "PRIVATE KEY" in first.key, "KEY" in first.certificate) == (
+        "theirs", True, False,
+    )  # fmt: skip
+    await HTTPInjector(world(http, trust=trust)).converge(TARGET, [b], notes)
+    assert trust.lists[TARGET.id] == {"b/.": held["b/."]}
+    await injector.converge(TARGET, [], notes)
+    assert not trust.lists[TARGET.id]
+
+
+@pytest.mark.parametrize("asked", [{"port": 80}, {"openTls": False}])
+async def test_where_no_tls_is_opened_nobody_looks_at_what_is_trusted(asked):
+    http, trust, notes = FakeHttp(), FakeTrust(), Notes()
+    injector = HTTPInjector(world(http, trust=trust))
+    for wanted in ([live(fault(**OUT | asked))], []):
+        await injector.converge(TARGET, wanted, notes)
+    assert (trust.reads, notes.kept) == (0, {})
+
+
+async def test_a_target_without_a_list_is_hit_without_an_authority():
+    http, trust, notes = FakeHttp(), FakeTrust(), Notes()
+    trust.theirs = ""
+    await HTTPInjector(world(http, trust=trust)).converge(TARGET, [live(fault(**OUT))], notes)
+    state = http.states[TARGET.id]
+    assert (len(state.rules), state.authorities, notes.kept) == (1, (), {})

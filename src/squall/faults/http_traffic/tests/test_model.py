@@ -137,7 +137,7 @@ def test_the_least_that_upstream_accepts_is_accepted():
             {**REQUEST, "replace": {"body": "{}"}},
             (
                 'spec.replace.body: Invalid value: "{}": '
-                "is not base64; write it as `printf %s TEXT | base64` does"
+                'spec.replace.body in body must be of type byte: "{}"'
             ),
         ),
         (
@@ -178,6 +178,13 @@ def test_the_least_that_upstream_accepts_is_accepted():
             (
                 'spec.tls: Invalid value: "object": is the certificate of the target\'s own server;'
                 " leave it out with outgoing: the target is made to trust one of ours"
+            ),
+        ),
+        (
+            {**REQUEST, "openTls": True},
+            (
+                "spec.openTls: Invalid value: true: "
+                "is for outgoing traffic; of the target's own server, name the tls"
             ),
         ),
         (
