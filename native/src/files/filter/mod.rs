@@ -21,6 +21,7 @@
 mod abi;
 mod account;
 pub mod alone;
+mod anchors;
 mod attributes;
 mod caller;
 mod data;
@@ -36,6 +37,7 @@ mod names;
 mod nodes;
 mod open_files;
 mod paths;
+mod pruning;
 mod rules;
 mod serve;
 mod space;
@@ -72,6 +74,8 @@ struct Shared {
     spill: OnceLock<Spill>,
     /// Held by whoever changes files that a rule keeps account of; alone by who takes power away.
     gate: RwLock<()>,
+    /// Whether the kernel is being asked to forget files, or cannot be asked.
+    pruning: AtomicBool,
     /// Whether the kernel may serve files by itself.
     passes: AtomicBool,
     /// Becomes readable when the kernel has closed the connection.
@@ -102,6 +106,7 @@ impl Filter {
             workers: Workers::default(),
             spill: OnceLock::new(),
             gate: RwLock::new(()),
+            pruning: AtomicBool::new(false),
             passes: AtomicBool::new(false),
             ended,
         })))

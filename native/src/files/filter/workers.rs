@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::caller::Rights;
 use super::device::{Buffer, LARGEST_DATA};
-use super::Shared;
+use super::{pruning, Shared};
 use crate::packets::random::Random;
 use crate::system::log;
 
@@ -89,6 +89,7 @@ fn work(shared: &Arc<Shared>, mut buffer: Buffer, mut hands: Hands) {
             let _ = start(shared); // else this one serves on alone
         }
         shared.serve(&mut buffer, &mut hands);
+        pruning::consider(shared);
         workers.idle.fetch_add(1, Ordering::SeqCst);
         if buffer.is_large() && shared.device.is_quiet(Duration::from_secs(1)) {
             buffer.trim();

@@ -73,3 +73,16 @@ def test_descriptors_of_ours_are_few_however_many_files_are_known(place, filtere
     for fd in held:
         os.close(fd)
     assert (place / "filtered" / "0").stat().st_size == 0
+
+
+def test_files_that_nobody_uses_are_forgotten(place, filtered):
+    def resident_kib() -> int:
+        return int(filtered.resident_mib() * 1024)
+
+    for number in range(6000):
+        (place / "filtered" / f"{number}").touch()
+    full = resident_kib()
+    for _ in range(3):
+        for path in (place / "filtered").iterdir():
+            path.stat()
+    assert resident_kib() <= full + 1024
