@@ -222,7 +222,7 @@ class Exerciser:
         self.on_open(how.__name__, lambda _, fd, __: how(fd))
 
     def holes(self) -> None:
-        """Ask for data; where they begin depends on how they came there, and need not be the same."""
+        """Ask for data; where they begin depends on how they came there, and may differ."""
         offset = self.place()[0]
 
         def act(_: Side, fd: int, __: int) -> bool:
