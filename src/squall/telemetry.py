@@ -1,11 +1,6 @@
-"""What Squall tells about itself: one registry of metrics, one way to log."""
+"""What Squall says of itself: one way to log."""
 
 import logging
-
-from prometheus_client import CollectorRegistry
-
-REGISTRY = CollectorRegistry()
-"""Every metric of this process; `/metrics` shows it."""
 
 
 def logger(name: str) -> logging.Logger:

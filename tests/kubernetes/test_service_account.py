@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from squall.api.cluster import LEASE, NODE_FAULT, POD, ApiError
-from squall.app.inspection import metrics_served
+from squall.app.metrics_page import metrics_served
 from squall.clock import FakeClock
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection

@@ -27,6 +27,8 @@ class Wire(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
         extra="ignore",
+        # An agent knows every kind and meets few: half a megabyte for each room, and its start.
+        defer_build=True,
     )
 
     def flaws(self) -> Iterator[Flaw]:

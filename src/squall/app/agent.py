@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from squall.api.cluster import Cluster
-from squall.app.inspection import health_served, metrics_served
+from squall.app.inspection import health_served
 from squall.app.places import Places, alone, boot_id, tidied
 from squall.app.policies import policy_of
 from squall.app.running import act_until, asked_to_stop, watched
@@ -65,6 +65,8 @@ class NodeAgent:
             if self._settings.health is not None:
                 await stack.enter_async_context(health_served(self._settings.health, missing))
             if self._settings.metrics:
+                from squall.app.metrics_page import metrics_served  # noqa: PLC0415  (few ask)
+
                 await stack.enter_async_context(
                     metrics_served(self._settings.metrics, cluster, self._clock)
                 )

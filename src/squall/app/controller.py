@@ -9,8 +9,9 @@ from typing import Any
 
 from squall.api.cluster import Cluster
 from squall.api.metadata import CONTROLLER_NODE
-from squall.app.inspection import address_of, health_served, metrics_served
+from squall.app.inspection import address_of, health_served
 from squall.app.leaders_agent import LeadersAgent, act
+from squall.app.metrics_page import metrics_served
 from squall.app.policies import policy_of
 from squall.app.running import asked_to_stop
 from squall.cli.parts import DEFAULT_DATA_DIRECTORY, ControllerSettings

@@ -1,26 +1,16 @@
-"""What kubelet and Prometheus may ask of a process: /healthz and /readyz, and /metrics.
+"""What kubelet may ask of a process: /healthz and /readyz.
 
 Each connection is for one question, so nothing is kept open and nobody can hold one up.
 """
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from squall.api.cluster import Cluster
-from squall.app.admittance import Admittance
-from squall.clock import Clock
 from squall.http import Answer, Answering, Connection, Question
-from squall.telemetry import REGISTRY
-
-_HANDSHAKE_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -45,59 +35,12 @@ async def health_served(socket: Path, missing: Callable[[], str]) -> AsyncIterat
         return Answer(HTTPStatus.OK, b"ok\n")
 
     _remove(socket)
-    server = await asyncio.get_running_loop().create_unix_server(_each(answer), str(socket))
+    server = await asyncio.get_running_loop().create_unix_server(each(answer), str(socket))
     try:
         async with server:
             yield
     finally:
         _remove(socket)
-
-
-@asynccontextmanager
-async def metrics_served(
-    address: str,
-    cluster: Cluster,
-    clock: Clock,
-    *,
-    tls: ssl.SSLContext | None = None,
-    registry: CollectorRegistry = REGISTRY,
-) -> AsyncIterator[int]:
-    """Answer /metrics to callers whose token the API server knows and who may read it there.
-
-    Args:
-        address: `ADDRESS:PORT`; port 0 takes a free one, an empty address means all.
-        cluster: asked who a token belongs to, and what its owner may do.
-        clock: for how long that is remembered.
-        tls: certificate and key; None: plain HTTP, where tokens can be read on the way.
-        registry: what is shown.
-
-    Yields:
-        The port.
-
-    Raises:
-        OSError: the address cannot be listened on.
-        ValueError: it is no `ADDRESS:PORT`.
-    """
-    admittance = Admittance(cluster, clock)
-
-    async def answer(question: Question) -> Answer:
-        if question.path != "/metrics":
-            return Answer(HTTPStatus.NOT_FOUND, b"ask for /metrics\n")
-        status = await admittance.judge(question.authorization)
-        if status is not HTTPStatus.OK:
-            return Answer(status, f"{status.phrase}: {status.description}\n".encode())
-        return Answer(HTTPStatus.OK, generate_latest(registry), CONTENT_TYPE_LATEST)
-
-    host, port = address_of(address)
-    server = await asyncio.get_running_loop().create_server(
-        _each(answer),
-        host or None,
-        port,
-        ssl=tls,
-        ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
-    )
-    async with server:
-        yield int(server.sockets[0].getsockname()[1])
 
 
 def address_of(text: str) -> tuple[str, int]:
@@ -122,7 +65,7 @@ async def _of_get(question: Question, answering: Answering) -> Answer:
     return replace(await answering(question), last=True)
 
 
-def _each(answering: Answering) -> Callable[[], Connection]:
-    """Make a connection for everybody who comes."""
+def each(answering: Answering) -> Callable[[], Connection]:
+    """Make a connection for everybody who comes, for one GET."""
     among: set[Connection] = set()
     return lambda: Connection(lambda question: _of_get(question, answering), among)

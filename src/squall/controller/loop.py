@@ -28,9 +28,10 @@ from squall.controller.recorder import Recorder
 from squall.controller.sight import Sight
 from squall.controller.work_queue import Again, WorkQueue
 from squall.injection.kind import FaultKind
+from squall.metrics import REGISTRY
 from squall.orchestration.experiments.facts import Assigned, Decision, Facts, Seen
 from squall.orchestration.experiments.step import step
-from squall.telemetry import REGISTRY, logger
+from squall.telemetry import logger
 
 Key = tuple[str, str, str]
 """Kind, namespace and name of an experiment."""

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from squall.api.fake_cluster import FakeCluster
 from squall.app.admittance import REMEMBERED_SECONDS
-from squall.app.inspection import address_of, health_served, metrics_served
+from squall.app.inspection import address_of, health_served
+from squall.app.metrics_page import metrics_served
 from squall.clock import FakeClock
 from testbed.health import ask
 

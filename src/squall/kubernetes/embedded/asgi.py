@@ -41,7 +41,8 @@ from squall.kubernetes.embedded.remote_commands import (
 )
 from squall.kubernetes.embedded.resources import Address, Resources
 from squall.kubernetes.embedded.runtime import Runtime
-from squall.telemetry import REGISTRY, logger
+from squall.metrics import REGISTRY
+from squall.telemetry import logger
 
 OPEN_PATHS = frozenset({"/version", "/healthz", "/livez", "/readyz"})
 """They tell nothing worth a token."""
