@@ -11,6 +11,7 @@ mod holder;
 mod netns;
 mod packets;
 mod process;
+mod ptrace;
 mod rpc;
 mod sandbox;
 mod stress;
@@ -25,12 +26,14 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "packets" | "stress" | "watch");
+    let outlives = matches!(verb, "files" | "packets" | "stress" | "watch");
     if outlives {
         aside::stand();
     }
     let outcome = match verb {
         "exec" => exec::run(rest),
+        "files" => Ok(files::run(rest)),
+        "files-restore" => files::restore(rest),
         "filter" => files::filter::alone::run(rest),
         "health" => health::run(rest),
         "netns" => netns::run(rest),
@@ -39,7 +42,7 @@ fn main() {
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|filter|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node exec|files|files-restore|filter|health|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

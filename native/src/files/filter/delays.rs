@@ -120,6 +120,18 @@ impl Delays {
         shared.delays.changed.notify_all();
     }
 
+    /// Has all that waits be served now.
+    pub fn release(&self) {
+        let mut queue = self.queue();
+        let now = Instant::now();
+        for ((_, unique), parked) in std::mem::take(&mut queue.waiting) {
+            queue.due.insert(unique, now);
+            queue.waiting.insert((now, unique), parked);
+        }
+        drop(queue);
+        self.changed.notify_all();
+    }
+
     pub fn stop(&self) {
         self.queue().stopped = true;
         self.changed.notify_all();

@@ -129,6 +129,11 @@ impl Filter {
         self.0.ended.as_raw_fd()
     }
 
+    /// Has requests that wait be served now: nobody who waits can be stopped to be re-pointed.
+    pub fn release(&self) {
+        self.0.delays.release();
+    }
+
     /// Takes away what was written and not synced, where a rule says so; bytes lost by source.
     pub fn lose(&self) -> io::Result<BTreeMap<String, u64>> {
         self.0.lose().map_err(io::Error::from_raw_os_error)

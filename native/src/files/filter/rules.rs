@@ -200,6 +200,9 @@ impl Compiled {
             if mask & 1 << at == 0 || !one.methods.has(method) {
                 continue;
             }
+            if one.threshold == 0 {
+                continue; // it rests while open files are moved
+            }
             count(&one.counted.matched, 1);
             if u64::from(random.draw()) >= one.threshold {
                 continue;
