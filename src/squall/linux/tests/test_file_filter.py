@@ -44,6 +44,17 @@ def test_whatever_is_done_comes_out_as_without_it(place, filtered, seed, rules):
         exerciser.close()
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_same_on_an_older_kernel(place, seed):
+    with Filter.over(place / "filtered", old_kernel=True) as filtered:
+        filtered.set(SEEN)
+        exerciser = Exerciser(seed, place / "native", place / "filtered")
+        try:
+            exerciser.run(STEPS)
+        finally:
+            exerciser.close()
+
+
 @pytest.mark.parametrize("case", CASES + DATA_CASES, ids=lambda case: case.__name__)
 @pytest.mark.parametrize("rules", [(), (SEEN,)], ids=["served by the kernel", "served by us"])
 def test_a_case_is_as_without_it(place, filtered, case, rules):
