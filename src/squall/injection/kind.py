@@ -22,8 +22,6 @@ class Peer:
     """Addresses that only nodes translate into those of pods: nobody answers a ping there."""
 
 
-"""First words of needs that are met in network namespaces."""
-
 Peers = Mapping[str, Sequence[Peer]]
 """Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
 

@@ -82,6 +82,7 @@ plain! {
     StatxHead 32 { attr_valid: u64, attr_valid_nsec: u32, flags: u32, spare: [u64; 2] }
     DirentHead 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
     BackingMap 16 { fd: i32, flags: u32, padding: u64 }
+    Prune 16 { count: u32, padding: u32, spare: u64 }
     InvalInode 24 { ino: u64, off: i64, len: i64 }
 }
 
@@ -169,15 +170,21 @@ pub mod fattr {
     pub const FH: u32 = 1 << 6;
     pub const ATIME_NOW: u32 = 1 << 7;
     pub const MTIME_NOW: u32 = 1 << 8;
+    /// Whoever cuts it may not keep set-user-id bits.
+    pub const KILL_BITS: u32 = 1 << 11;
 }
 
 pub const ROOT_ID: u64 = 1;
-pub const GETATTR_FH: u32 = 1;
+/// The same of O_TRUNC.
+pub const OPEN_KILL_BITS: u32 = 1;
 pub const WRITE_CACHE: u32 = 1;
+/// The writer may not keep set-user-id bits.
+pub const WRITE_KILL_BITS: u32 = 1 << 2;
 pub const FSYNC_DATA: u32 = 1;
 pub const ACL_KILL_SGID: u32 = 1;
 
 pub const NOTIFY_INVAL_INODE: i32 = 2;
+pub const NOTIFY_PRUNE: i32 = 9;
 
 pub const IOC_BACKING_OPEN: u64 = 0x4010_e501;
 pub const IOC_BACKING_CLOSE: u64 = 0x4004_e502;

@@ -1,12 +1,11 @@
 //! The files that the kernel knows of, by the numbers it was given for them.
 //!
-//! A file is found again by a handle of its file system where that has any, else by an `O_PATH`
-//! descriptor. Of the former, few descriptors are kept open; the latter cannot be let go of.
+//! Of few files a descriptor is kept open (`anchors.rs`); of few that nobody uses anything at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::abi::ROOT_ID;
@@ -15,10 +14,9 @@ use super::file_handle::FileHandle;
 use super::sys;
 use super::undo::Undo;
 
-/// Descriptors kept open for files that could also be found by their handles.
-const ANCHORS: usize = 256;
-/// Names kept of one file.
-const NAMES: usize = 16;
+/// Files known before the kernel is asked to forget those that nobody uses; each takes about half
+/// a kilobyte.
+const MOST: usize = 2048;
 
 /// Whether the file system gives handles by which it finds its files again.
 const UNTRIED: u8 = 0;
@@ -28,10 +26,13 @@ const USELESS: u8 = 2;
 /// One file of the directory below, by whatever names.
 pub struct Node {
     pub id: u64,
-    /// Number of its file system below.
-    dev: u64,
-    handle: Option<FileHandle>,
+    /// Numbers of its file system below, and of itself there.
+    pub dev: u64,
+    pub ino: u64,
+    pub handle: Option<FileHandle>,
     pub is_dir: bool,
+    /// Had it set-user-id or set-group-id bits when last looked at?
+    privileged: AtomicBool,
     pub state: Mutex<State>,
     /// What writes have to hold, one by one, where a rule keeps account of them.
     pub writes: Mutex<Option<Box<Undo>>>,
@@ -40,12 +41,12 @@ pub struct Node {
 /// What changes about a node.
 #[derive(Default)]
 pub struct State {
-    anchor: Option<Arc<OwnedFd>>,
-    /// The same, where no handle finds it any more: it has no name.
-    pinned: Option<Arc<OwnedFd>>,
+    pub anchor: Option<Arc<OwnedFd>>,
+    /// The same, where it would not be found any more: it has no name.
+    pub pinned: Option<Arc<OwnedFd>>,
     /// Directory and name; the last one stays when it is removed.
-    names: Vec<(u64, Box<[u8]>)>,
-    nameless: bool,
+    pub names: Vec<(u64, Box<[u8]>)>,
+    pub nameless: bool,
     /// Which rules fit its path, and for which rules and tree that was found out.
     pub verdict: Option<((u64, u64), u64)>,
     /// Open files that the kernel serves, and their backing; open files that we serve alone.
@@ -63,7 +64,6 @@ struct Key {
 
 struct Known {
     node: Arc<Node>,
-    ino: u64,
     lookups: u64,
 }
 
@@ -77,17 +77,31 @@ struct Tables {
 /// All nodes.
 pub struct Nodes {
     tables: Mutex<Tables>,
-    anchored: Mutex<VecDeque<u64>>,
+    /// Those with an open descriptor, and all of them, oldest first.
+    pub anchored: Mutex<VecDeque<u64>>,
+    by_age: Mutex<VecDeque<u64>>,
     /// Any descriptor that reaches the file system, for its handles.
-    mount: OwnedFd,
+    pub mount: OwnedFd,
     root_dev: u64,
     handles: AtomicU8,
     /// Counts what moves whole subtrees.
     pub tree: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// Notes what stat(2) has said.
+    pub fn seen(&self, stat: &libc::stat64) {
+        let bits = stat.st_mode & (libc::S_ISUID | libc::S_ISGID);
+        self.privileged.store(bits != 0, Ordering::Relaxed);
+    }
+
+    pub fn is_privileged(&self) -> bool {
+        self.privileged.load(Ordering::Relaxed)
+    }
 }
 
 impl Nodes {
@@ -102,6 +116,7 @@ impl Nodes {
                 ..Tables::default()
             }),
             anchored: Mutex::default(),
+            by_age: Mutex::default(),
             mount,
             root_dev: stat.st_dev,
             handles: AtomicU8::new(UNTRIED),
@@ -114,19 +129,16 @@ impl Nodes {
         let node = Arc::new(Node {
             id: ROOT_ID,
             dev: stat.st_dev,
+            ino: stat.st_ino,
             handle: None, // its descriptor stays open
             is_dir: true,
+            privileged: AtomicBool::new(false),
             state: Mutex::new(state),
             writes: Mutex::default(),
         });
-        lock(&nodes.tables).by_id.insert(
-            ROOT_ID,
-            Known {
-                node,
-                ino: stat.st_ino,
-                lookups: 1,
-            },
-        );
+        lock(&nodes.tables)
+            .by_id
+            .insert(ROOT_ID, Known { node, lookups: 1 });
         Ok(nodes)
     }
 
@@ -145,32 +157,6 @@ impl Nodes {
             .values()
             .map(|known| Arc::clone(&known.node))
             .collect()
-    }
-
-    /// A descriptor of the node, perhaps `O_PATH`.
-    pub fn fd(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
-        let mut state = lock(&node.state);
-        if let Some(anchor) = &state.anchor {
-            return Ok(Arc::clone(anchor));
-        }
-        let handle = node.handle.as_ref().ok_or(libc::ESTALE)?;
-        let anchor =
-            Arc::new(handle.open(self.mount.as_raw_fd(), libc::O_PATH | libc::O_NOFOLLOW)?);
-        state.anchor = Some(Arc::clone(&anchor));
-        drop(state);
-        self.anchored(node.id);
-        Ok(anchor)
-    }
-
-    /// Keeps it open until the kernel forgets it.
-    pub fn pin(&self, node: &Node) -> Result<(), Errno> {
-        let fd = self.fd(node)?;
-        lock(&node.state).pinned = Some(fd);
-        Ok(())
-    }
-
-    pub fn fd_of(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
-        self.fd(&*self.get(id)?)
     }
 
     /// The node of a file just found in a directory, counted as looked up once more.
@@ -200,22 +186,30 @@ impl Nodes {
                 let node = Arc::new(Node {
                     id,
                     dev: stat.st_dev,
+                    ino: stat.st_ino,
                     handle: key.handle.clone(),
                     is_dir: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
+                    privileged: AtomicBool::new(false),
                     state: Mutex::default(),
                     writes: Mutex::default(),
                 });
                 tables.by_key.insert(key, id);
                 let known = Known {
                     node: Arc::clone(&node),
-                    ino: stat.st_ino,
                     lookups: 1,
                 };
                 tables.by_id.insert(id, known);
+                let mut by_age = lock(&self.by_age);
+                if by_age.len() > 2 * MOST {
+                    by_age.retain(|id| tables.by_id.contains_key(id));
+                }
+                by_age.push_back(id);
+                drop(by_age);
                 node
             }
         };
         drop(tables);
+        node.seen(stat);
         let mut state = lock(&node.state);
         let fresh = state.anchor.is_none();
         if fresh {
@@ -223,61 +217,15 @@ impl Nodes {
         }
         if let Some(name) = name {
             let alone = node.is_dir || stat.st_nlink <= 1;
-            if self.named(&node, &mut state, parent, name.to_bytes(), alone) && node.is_dir {
+            if self.named(&mut state, parent, name.to_bytes(), alone) && node.is_dir {
                 self.tree.fetch_add(1, Ordering::Relaxed);
             }
         }
         drop(state);
-        if fresh && node.handle.is_some() {
+        if fresh {
             self.anchored(node.id);
         }
         node
-    }
-
-    /// Notes a name; true if the node had others that it has lost.
-    fn named(
-        &self,
-        _node: &Node,
-        state: &mut State,
-        parent: u64,
-        name: &[u8],
-        alone: bool,
-    ) -> bool {
-        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name;
-        if state.names.iter().any(is) && (!alone || state.names.len() == 1) {
-            state.nameless = false;
-            return false;
-        }
-        let others = !state.names.is_empty();
-        if alone || state.nameless {
-            state.names.clear();
-        } else if state.names.len() == NAMES {
-            state.names.remove(0);
-        }
-        state.nameless = false;
-        state.names.push((parent, name.into()));
-        state.verdict = None;
-        others
-    }
-
-    /// Notes that a name has gone, and whether another one has come.
-    pub fn renamed(&self, node: &Node, parent: u64, name: &CStr, to: Option<(u64, &CStr)>) {
-        let mut state = lock(&node.state);
-        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name.to_bytes();
-        if let Some(at) = state.names.iter().position(is) {
-            if state.names.len() > 1 || to.is_some() {
-                state.names.remove(at);
-            } else {
-                state.nameless = true;
-            }
-        }
-        if let Some((parent, name)) = to {
-            self.named(node, &mut state, parent, name.to_bytes(), false);
-        }
-        state.verdict = None;
-        if node.is_dir {
-            self.tree.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// The node with that name, if the kernel knows of it.
@@ -295,6 +243,22 @@ impl Nodes {
         tables.by_id.get(id).map(|known| Arc::clone(&known.node))
     }
 
+    /// Are there more than are worth their memory?
+    pub fn is_crowded(&self) -> bool {
+        lock(&self.tables).by_id.len() > MOST
+    }
+
+    /// The oldest of them; they are the youngest then.
+    pub fn oldest(&self, most: usize) -> Vec<u64> {
+        let tables = lock(&self.tables);
+        let mut queue = lock(&self.by_age);
+        let count = queue.len().min(most);
+        let mut oldest: Vec<u64> = queue.drain(..count).collect();
+        oldest.retain(|id| tables.by_id.contains_key(id));
+        queue.extend(&oldest);
+        oldest
+    }
+
     /// The kernel has dropped so many references.
     pub fn forget(&self, id: u64, count: u64) {
         let mut tables = lock(&self.tables);
@@ -309,42 +273,12 @@ impl Nodes {
         };
         if known.lookups == 0 && id != ROOT_ID && clean(&known.node) {
             if let Some(known) = tables.by_id.remove(&id) {
-                let (dev, ino) = (known.node.dev, known.ino);
+                let (dev, ino) = (known.node.dev, known.node.ino);
                 let handle = known.node.handle.clone();
                 tables.by_key.remove(&Key { dev, ino, handle });
                 drop(tables); // closing may take its time
             }
         }
-    }
-
-    /// Paths below the root by which the node is known; of the root, the empty one.
-    pub fn paths(&self, node: &Node) -> Vec<Vec<u8>> {
-        let names = lock(&node.state).names.clone();
-        if node.id == ROOT_ID {
-            return vec![Vec::new()];
-        }
-        names
-            .iter()
-            .filter_map(|(parent, name)| self.path_in(*parent, name))
-            .collect()
-    }
-
-    /// Path of a name in a directory.
-    pub fn path_in(&self, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
-        let mut parts = vec![name.to_vec()];
-        let mut at = parent;
-        while at != ROOT_ID {
-            if parts.len() > 1000 {
-                return None; // two renames by others may have left a circle
-            }
-            let node = self.get(at).ok()?;
-            let state = lock(&node.state);
-            let (parent, name) = state.names.last()?;
-            parts.push(name.to_vec());
-            at = *parent;
-        }
-        parts.reverse();
-        Some(parts.join(&b'/'))
     }
 
     /// Number to show for a file: its own, told apart where another file system is mounted below.
@@ -370,26 +304,6 @@ impl Nodes {
             return handle.ok().filter(|_| usable);
         }
         handle.ok()
-    }
-
-    /// Counts an open descriptor, and closes the oldest that nobody uses.
-    fn anchored(&self, id: u64) {
-        let mut queue = lock(&self.anchored);
-        queue.push_back(id);
-        for _ in 0..2 {
-            if queue.len() <= ANCHORS {
-                return;
-            }
-            let Some(oldest) = queue.pop_front() else {
-                return;
-            };
-            let Ok(node) = self.get(oldest) else { continue };
-            let mut state = lock(&node.state);
-            match &state.anchor {
-                Some(anchor) if Arc::strong_count(anchor) > 1 => queue.push_back(oldest),
-                _ => state.anchor = None,
-            }
-        }
     }
 }
 

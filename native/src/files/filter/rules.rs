@@ -200,6 +200,9 @@ impl Compiled {
             if mask & 1 << at == 0 || !one.methods.has(method) {
                 continue;
             }
+            if one.threshold == 0 {
+                continue; // it rests while open files are moved
+            }
             if decision.errno.is_some() && one.rule.latency_us == 0 {
                 continue; // the request will not get so far
             }
@@ -286,3 +289,7 @@ impl Decision {
         rules.into_iter().flat_map(|rules| rules.those(self.hit))
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

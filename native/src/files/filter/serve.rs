@@ -1,6 +1,6 @@
 //! One request, from the kernel's words to the answer.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
@@ -132,7 +132,10 @@ impl Shared {
     }
 
     fn init(&self, body: &[u8]) -> Outcome {
-        let (asked, _): (abi::InitIn, _) = take(body)?;
+        let mut whole = [0; size_of::<abi::InitIn>()]; // kernels before 5.17 say less
+        let said = body.len().min(whole.len());
+        whole[..said].copy_from_slice(&body[..said]);
+        let (asked, _): (abi::InitIn, _) = take(&whole)?;
         let offered = u64::from(asked.flags) | u64::from(asked.flags2) << 32;
         let wanted = init::ASYNC_READ
             | init::ATOMIC_O_TRUNC
@@ -147,7 +150,8 @@ impl Shared {
             | init::INIT_EXT
             | init::DIRECT_IO_ALLOW_MMAP
             | init::PASSTHROUGH;
-        let taken = wanted & offered;
+        let taken = wanted & offered & !self.refused;
+        self.features.store(taken, Ordering::Relaxed);
         self.passes
             .store(taken & init::PASSTHROUGH != 0, Ordering::Relaxed);
         Ok(Answer::of(&abi::InitOut {
@@ -279,9 +283,4 @@ fn method(opcode: u32) -> Option<Method> {
         op::COPY_FILE_RANGE => Method::CopyFileRange,
         _ => return None,
     })
-}
-
-/// Owns a name that is in the way of the answer.
-pub fn owned(text: &CStr) -> CString {
-    text.to_owned()
 }
