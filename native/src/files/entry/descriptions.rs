@@ -1,7 +1,7 @@
 //! What is open in one place, and by whom: each file that was opened once is one.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -109,9 +109,7 @@ impl Descriptions {
             return Ok(());
         }
         let copy = descriptor_of(task.tid, number)?;
-        let found = self
-            .order
-            .binary_search_by(|index| order(&self.all[*index].copy, &copy));
+        let found = self.place_of(&copy);
         let index = match found {
             Ok(at) => self.order[at],
             Err(at) => {
@@ -140,15 +138,22 @@ impl Descriptions {
 
     /// From now on these are what stands in their place, so that they are known when found again.
     pub fn have_moved(&mut self, moved: &[usize]) {
+        let gone: HashSet<usize> = moved.iter().copied().collect();
+        self.order.retain(|index| !gone.contains(index));
         for index in moved {
             let one = &mut self.all[*index];
             if let Some(Ok(new)) = one.instead.take() {
                 (one.copy, one.done) = (new, true);
+                let at = self.place_of(&self.all[*index].copy);
+                self.order.insert(at.unwrap_or_else(|at| at), *index);
             }
         }
-        let all = &self.all;
+    }
+
+    /// Where a file is in the order, or would be.
+    fn place_of(&self, copy: &OwnedFd) -> Result<usize, usize> {
         self.order
-            .sort_by(|one, other| order(&all[*one].copy, &all[*other].copy));
+            .binary_search_by(|index| order(&self.all[*index].copy, copy))
     }
 
     fn drop_unheld(&mut self) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::descriptions::Description;
 use super::mappings::{is_same, Mapping, Traits};
 use super::place::{open_below, stat};
-use crate::system::own;
+use crate::system::{check, own};
 
 /// Flags that a file keeps from when it was opened.
 const KEPT: i32 = libc::O_ACCMODE
@@ -201,11 +201,18 @@ pub fn raise_limit() -> io::Result<()> {
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1 << 20);
-    let wanted = libc::rlimit {
-        rlim_cur: most,
-        rlim_max: most,
-    };
-    // SAFETY: the structure outlives the call.
-    crate::system::check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) })
-        .map(drop)
+    // SAFETY: the structures outlive the calls.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
+        let wanted = libc::rlimit {
+            rlim_cur: most,
+            rlim_max: most,
+        };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) == 0 {
+            return Ok(());
+        }
+        limit.rlim_cur = limit.rlim_max; // beyond it only with CAP_SYS_RESOURCE
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).map(drop)
+    }
 }

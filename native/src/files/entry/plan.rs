@@ -87,9 +87,11 @@ pub fn plan<'a>(
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
         if !locked && unit.mappings.is_empty() {
-            let room = most.saturating_sub(swaps);
-            plan.postponed += unit.descriptions.len().saturating_sub(room);
-            unit.descriptions.truncate(room);
+            let before = unit.descriptions.len();
+            unit.descriptions
+                .retain(|index| all[*index].instead.is_some());
+            unit.descriptions.truncate(most.saturating_sub(swaps));
+            plan.postponed += before - unit.descriptions.len();
         } else if swaps > 0 && swaps + unit.descriptions.len() > most {
             plan.postponed += 1;
             continue;

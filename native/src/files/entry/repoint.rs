@@ -74,7 +74,7 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
     let mut freezer = Freezer::default();
     let (mut stops, mut longest) = (0, Duration::ZERO);
     let mut stuck = 0;
-    let started = Instant::now();
+    let (mut moved, mut progress) = (0, Instant::now());
     loop {
         let mut clean = true;
         for work in &mut works {
@@ -99,13 +99,16 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         let took = stop.elapsed();
         (stops, longest) = (stops + 1, longest.max(took));
         let postponed: usize = done?.into_iter().sum();
-        if started.elapsed() > GIVE_UP && postponed > 0 {
+        let now: usize = works.iter_mut().map(Work::remember).sum();
+        if now > moved {
+            (moved, progress) = (now, Instant::now());
+        } else if postponed > 0 && progress.elapsed() > GIVE_UP {
             stuck = postponed;
             break;
         }
         std::thread::sleep(took.min(Duration::from_millis(50)));
     }
-    while !freezer.settle() && started.elapsed() < GIVE_UP {
+    while !freezer.settle() && progress.elapsed() < GIVE_UP {
         std::thread::sleep(Duration::from_millis(1));
     }
     let mut report = Report {
@@ -156,6 +159,8 @@ struct Work<'a> {
     slice: usize,
     /// Mappings that have been moved from a mount to itself.
     remapped: BTreeSet<(i32, u64, u64)>,
+    /// Descriptions that were moved in the last stop.
+    moved: Vec<usize>,
     report: Report,
     left: BTreeMap<&'static str, usize>,
 }
@@ -169,6 +174,7 @@ impl<'a> Work<'a> {
             opened: Opened::default(),
             slice,
             remapped: BTreeSet::new(),
+            moved: Vec::new(),
             report: Report::default(),
             left: BTreeMap::new(),
         }
@@ -186,10 +192,11 @@ impl<'a> Work<'a> {
         let places = pids.iter().filter(|_| !again); // a working directory stays as it is
         let mut stays: Vec<Stay> = places.flat_map(|pid| places::of(self.from, *pid)).collect();
         if open {
-            for one in &mut self.descriptions.all {
-                if one.instead.is_none() && !one.done {
-                    one.instead = Some(self.source.open(one));
-                }
+            // No more than can be moved at once: descriptors of ours are not without end.
+            let new = self.descriptions.all.iter_mut();
+            let new = new.filter(|one| one.instead.is_none() && !one.done);
+            for one in new.take(self.slice) {
+                one.instead = Some(self.source.open(one));
             }
             self.opened.prepare(self.source, &mappings);
             for stay in &stays {
@@ -263,11 +270,17 @@ impl<'a> Work<'a> {
             let remaps = plan.orders.values().flat_map(|orders| &orders.remaps);
             let places = remaps.map(|one| (one.mapping.pid, one.mapping.start, one.mapping.end));
             self.remapped.extend(places);
-            let moved = plan.moved;
-            self.descriptions.have_moved(&moved);
         }
+        self.moved = plan.moved;
         self.adapt(started.elapsed());
         Ok(postponed + failed)
+    }
+
+    /// Notes what has been moved, so that it is known at once when it is seen again; how much in all.
+    fn remember(&mut self) -> usize {
+        self.descriptions
+            .have_moved(&std::mem::take(&mut self.moved));
+        self.report.descriptors + self.report.mappings + self.report.directories
     }
 
     fn adapt(&mut self, took: Duration) {

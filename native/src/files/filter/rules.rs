@@ -203,6 +203,9 @@ impl Compiled {
             if decision.errno.is_some() && one.rule.latency_us == 0 {
                 continue; // the request will not get so far
             }
+            if one.threshold == 0 {
+                continue; // it rests while open files are moved
+            }
             count(&one.counted.matched, 1);
             if u64::from(random.draw()) >= one.threshold {
                 continue;
