@@ -169,11 +169,16 @@ pub mod fattr {
     pub const FH: u32 = 1 << 6;
     pub const ATIME_NOW: u32 = 1 << 7;
     pub const MTIME_NOW: u32 = 1 << 8;
+    /// Whoever cuts it may not keep set-user-id bits.
+    pub const KILL_BITS: u32 = 1 << 11;
 }
 
 pub const ROOT_ID: u64 = 1;
-pub const GETATTR_FH: u32 = 1;
+/// The same of O_TRUNC.
+pub const OPEN_KILL_BITS: u32 = 1;
 pub const WRITE_CACHE: u32 = 1;
+/// The writer may not keep set-user-id bits.
+pub const WRITE_KILL_BITS: u32 = 1 << 2;
 pub const FSYNC_DATA: u32 = 1;
 pub const ACL_KILL_SGID: u32 = 1;
 

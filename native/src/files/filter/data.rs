@@ -24,7 +24,11 @@ impl Shared {
         let cuts = flags & libc::O_TRUNC != 0;
         let fd = sys::reopen(self.nodes.fd(&node)?.as_raw_fd(), flags & !libc::O_TRUNC)?;
         if cuts {
-            self.resize(&node, fd.as_raw_fd(), 0)?;
+            let cut = || self.resize(&node, fd.as_raw_fd(), 0);
+            match asked.open_flags & abi::OPEN_KILL_BITS != 0 {
+                true => cut(),
+                false => call.hands.rights.trusted(cut),
+            }?;
         }
         self.opened(node.id, fd, flags)
             .map(|open| Answer::of(&open))
@@ -84,7 +88,9 @@ impl Shared {
         let node = self.nodes.get(nodeid)?;
         let rules = self.rules.now();
         let need_data = rules.need_data(self.verdict(&node, &rules));
-        let (served, backing) = self.serving(&node, need_data, fd.as_raw_fd());
+        // For the kernel all are one who may not keep set-user-id bits; not every writer is.
+        let privileged = node.is_privileged() && flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let (served, backing) = self.serving(&node, need_data || privileged, fd.as_raw_fd());
         let open_flags = match served {
             Served::Kernel => fopen::PASSTHROUGH,
             Served::Both => fopen::PASSTHROUGH | fopen::DIRECT_IO,
@@ -176,14 +182,22 @@ impl Shared {
             file.follow(asked.flags);
         }
         let rules = self.rules.now();
-        let put =
+        let offset = (!appends).then_some(asked.offset);
+        let put = || {
             if rules.keep_any_account() && rules.keep_account(self.verdict(&file.node, &rules)) {
-                self.write_accounted(&file, &rules, from, (!appends).then_some(asked.offset))?
-            } else if appends {
-                sys::append(file.raw(), from)?
-            } else {
-                sys::pwrite(file.raw(), from, asked.offset)?
-            };
+                return self.write_accounted(&file, &rules, from, offset);
+            }
+            match offset {
+                None => sys::append(file.raw(), from),
+                Some(offset) => sys::pwrite(file.raw(), from, offset),
+            }
+        };
+        let keeps_bits = asked.write_flags & abi::WRITE_KILL_BITS == 0 && file.node.is_privileged();
+        let put = if keeps_bits {
+            call.hands.rights.trusted(put)
+        } else {
+            put()
+        }?;
         Ok(Answer::of(&abi::WriteOut {
             size: put as u32,
             padding: 0,

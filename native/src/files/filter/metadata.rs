@@ -1,13 +1,13 @@
 //! What is known about files: attributes, extended ones, and the space of their file system.
 
-use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::abi::{self, fattr, Plain, STATX_SIZE};
 use super::attributes;
 use super::device::{Answer, Buffer, Errno};
-use super::serve::{owned, take, text, Call, Outcome};
+use super::nodes::Node;
+use super::serve::{take, text, Call, Outcome};
 use super::sys::{self, path_of};
 use super::Shared;
 
@@ -19,12 +19,13 @@ const SET_XFLAGS: u32 = 0x401c_5820;
 
 impl Shared {
     pub fn getattr(&self, call: &Call, _body: &[u8]) -> Outcome {
-        let fd = self.nodes.fd_of(call.header.nodeid)?;
-        self.attr(call, fd.as_raw_fd())
+        let node = self.nodes.get(call.header.nodeid)?;
+        self.attr(call, &node, self.nodes.fd(&node)?.as_raw_fd())
     }
 
-    fn attr(&self, call: &Call, fd: RawFd) -> Outcome {
+    fn attr(&self, call: &Call, node: &Node, fd: RawFd) -> Outcome {
         let stat = sys::stat(fd)?;
+        node.seen(&stat);
         let mut attr = attributes::of(&stat, self.nodes.shown_ino(&stat));
         attributes::falsify(&mut attr, call.header.nodeid, call.decision);
         let attr_valid_nsec = self.attributes_valid();
@@ -63,13 +64,19 @@ impl Shared {
             } else {
                 None
             };
-            match file {
-                Some(file) => self.resize(&node, file.raw(), asked.size)?,
-                None => {
-                    let open = sys::reopen(fd, libc::O_WRONLY)?;
-                    self.resize(&node, open.as_raw_fd(), asked.size)?;
-                }
-            }
+            let open = match &file {
+                Some(_) => None,
+                None => Some(sys::reopen(fd, libc::O_WRONLY)?),
+            };
+            let raw = open.as_ref().map_or_else(
+                || file.as_ref().map_or(fd, |file| file.raw()),
+                AsRawFd::as_raw_fd,
+            );
+            let resize = || self.resize(&node, raw, asked.size);
+            match has(fattr::KILL_BITS) {
+                true => resize(),
+                false => call.hands.rights.trusted(resize),
+            }?;
         }
         if has(fattr::ATIME | fattr::MTIME) {
             let moment = |wanted, now, sec: u64, nsec: u32| libc::timespec {
@@ -89,7 +96,7 @@ impl Shared {
                 libc::utimensat(fd, c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH)
             })?;
         }
-        self.attr(call, fd)
+        self.attr(call, &node, fd)
     }
 
     pub fn statx(&self, call: &Call, body: &[u8]) -> Outcome {
@@ -170,39 +177,44 @@ impl Shared {
 
     pub fn getxattr(&self, call: &Call, buffer: &mut Buffer) -> Outcome {
         let (asked, rest): (abi::GetXattrIn, _) = take(buffer.body())?;
-        let name = owned(text(rest)?.0);
-        let get = |path: &CStr, into: *mut u8, length| {
-            // SAFETY: path and name outlive the call, and there is as much room as said.
-            unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), into.cast(), length) }
+        let name = text(rest)?.0.to_owned(); // the answer takes its place
+        let fd = self.nodes.fd_of(call.header.nodeid)?;
+        let path = path_of(fd.as_raw_fd());
+        let into = buffer.data(asked.size as usize)?;
+        // SAFETY: path and name outlive the call, and there is as much room as said.
+        let got = unsafe {
+            let (into, length) = (into.as_mut_ptr().cast(), into.len());
+            libc::getxattr(path.as_ptr(), name.as_ptr(), into, length)
         };
-        self.xattr(call, asked.size, buffer, get)
+        let length = sys::check(got as i64)? as usize;
+        match asked.size {
+            0 => Ok(Answer::of(&abi::GetXattrOut {
+                size: length as u32,
+                padding: 0,
+            })),
+            _ => Ok(Answer::Data(length)),
+        }
     }
 
     pub fn listxattr(&self, call: &Call, buffer: &mut Buffer) -> Outcome {
         let (asked, _): (abi::GetXattrIn, _) = take(buffer.body())?;
-        let list = |path: &CStr, into: *mut u8, length| {
-            // SAFETY: the path outlives the call, and there is as much room as said.
-            unsafe { libc::listxattr(path.as_ptr(), into.cast(), length) }
-        };
-        self.xattr(call, asked.size, buffer, list)
-    }
-
-    fn xattr(
-        &self,
-        call: &Call,
-        size: u32,
-        buffer: &mut Buffer,
-        ask: impl FnOnce(&CStr, *mut u8, usize) -> isize,
-    ) -> Outcome {
         let fd = self.nodes.fd_of(call.header.nodeid)?;
         let path = path_of(fd.as_raw_fd());
-        if size == 0 {
-            let size = sys::check(ask(&path, std::ptr::null_mut(), 0) as i64)? as u32;
-            return Ok(Answer::of(&abi::GetXattrOut { size, padding: 0 }));
+        let into = buffer.data(LONGEST_LIST)?;
+        // SAFETY: the path outlives the call, and there is as much room as said.
+        let got = unsafe { libc::listxattr(path.as_ptr(), into.as_mut_ptr().cast(), into.len()) };
+        let mut length = sys::check(got as i64)? as usize;
+        if holds_trusted(&into[..length]) && !may_administer(call.header.pid) {
+            length = without_trusted(into, length);
         }
-        let into = buffer.data(size as usize)?;
-        let got = ask(&path, into.as_mut_ptr(), into.len());
-        sys::check(got as i64).map(|length| Answer::Data(length as usize))
+        match asked.size as usize {
+            0 => Ok(Answer::of(&abi::GetXattrOut {
+                size: length as u32,
+                padding: 0,
+            })),
+            room if room < length => Err(libc::ERANGE),
+            _ => Ok(Answer::Data(length)),
+        }
     }
 
     pub fn removexattr(&self, call: &Call, body: &[u8]) -> Outcome {
@@ -237,5 +249,52 @@ impl Shared {
             head.bytes(),
             &value[..reads.min(asked.out_size as usize)],
         ))
+    }
+}
+
+/// Longest list of names that the kernel gives.
+const LONGEST_LIST: usize = 64 << 10;
+const TRUSTED: &[u8] = b"trusted.";
+
+fn holds_trusted(list: &[u8]) -> bool {
+    list.split(|&byte| byte == 0)
+        .any(|name| name.starts_with(TRUSTED))
+}
+
+/// Takes the names out that only administrators see; says how long the rest is.
+fn without_trusted(list: &mut [u8], length: usize) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while from < length {
+        let end = list[from..length].iter().position(|&byte| byte == 0);
+        let next = end.map_or(length, |end| from + end + 1);
+        if !list[from..next].starts_with(TRUSTED) {
+            list.copy_within(from..next, to);
+            to += next - from;
+        }
+        from = next;
+    }
+    to
+}
+
+/// Has this thread CAP_SYS_ADMIN?
+fn may_administer(tid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let caps = caps.and_then(|caps| u64::from_str_radix(caps.trim(), 16).ok());
+    caps.is_some_and(|caps| caps & 1 << 21 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{holds_trusted, without_trusted};
+
+    #[test]
+    fn names_for_administrators_go_and_the_others_stay() {
+        let mut list = *b"user.a\0trusted.b\0security.c\0trusted.d\0";
+        assert!(holds_trusted(&list));
+        let whole = list.len();
+        let length = without_trusted(&mut list, whole);
+        assert_eq!(&list[..length], b"user.a\0security.c\0");
+        assert!(!holds_trusted(&list[..length]));
     }
 }

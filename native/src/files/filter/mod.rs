@@ -35,6 +35,7 @@ mod mistakes;
 mod names;
 mod nodes;
 mod open_files;
+mod paths;
 mod rules;
 mod serve;
 mod space;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::abi::ROOT_ID;
@@ -17,8 +17,6 @@ use super::undo::Undo;
 
 /// Descriptors kept open for files that could also be found by their handles.
 const ANCHORS: usize = 256;
-/// Names kept of one file.
-const NAMES: usize = 16;
 
 /// Whether the file system gives handles by which it finds its files again.
 const UNTRIED: u8 = 0;
@@ -32,6 +30,8 @@ pub struct Node {
     dev: u64,
     handle: Option<FileHandle>,
     pub is_dir: bool,
+    /// Had it set-user-id or set-group-id bits when last looked at?
+    privileged: AtomicBool,
     pub state: Mutex<State>,
     /// What writes have to hold, one by one, where a rule keeps account of them.
     pub writes: Mutex<Option<Box<Undo>>>,
@@ -44,8 +44,8 @@ pub struct State {
     /// The same, where no handle finds it any more: it has no name.
     pinned: Option<Arc<OwnedFd>>,
     /// Directory and name; the last one stays when it is removed.
-    names: Vec<(u64, Box<[u8]>)>,
-    nameless: bool,
+    pub names: Vec<(u64, Box<[u8]>)>,
+    pub nameless: bool,
     /// Which rules fit its path, and for which rules and tree that was found out.
     pub verdict: Option<((u64, u64), u64)>,
     /// Open files that the kernel serves, and their backing; open files that we serve alone.
@@ -86,8 +86,20 @@ pub struct Nodes {
     pub tree: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// Notes what stat(2) has said.
+    pub fn seen(&self, stat: &libc::stat64) {
+        let bits = stat.st_mode & (libc::S_ISUID | libc::S_ISGID);
+        self.privileged.store(bits != 0, Ordering::Relaxed);
+    }
+
+    pub fn is_privileged(&self) -> bool {
+        self.privileged.load(Ordering::Relaxed)
+    }
 }
 
 impl Nodes {
@@ -116,6 +128,7 @@ impl Nodes {
             dev: stat.st_dev,
             handle: None, // its descriptor stays open
             is_dir: true,
+            privileged: AtomicBool::new(false),
             state: Mutex::new(state),
             writes: Mutex::default(),
         });
@@ -202,6 +215,7 @@ impl Nodes {
                     dev: stat.st_dev,
                     handle: key.handle.clone(),
                     is_dir: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
+                    privileged: AtomicBool::new(false),
                     state: Mutex::default(),
                     writes: Mutex::default(),
                 });
@@ -216,6 +230,7 @@ impl Nodes {
             }
         };
         drop(tables);
+        node.seen(stat);
         let mut state = lock(&node.state);
         let fresh = state.anchor.is_none();
         if fresh {
@@ -223,7 +238,7 @@ impl Nodes {
         }
         if let Some(name) = name {
             let alone = node.is_dir || stat.st_nlink <= 1;
-            if self.named(&node, &mut state, parent, name.to_bytes(), alone) && node.is_dir {
+            if self.named(&mut state, parent, name.to_bytes(), alone) && node.is_dir {
                 self.tree.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -232,52 +247,6 @@ impl Nodes {
             self.anchored(node.id);
         }
         node
-    }
-
-    /// Notes a name; true if the node had others that it has lost.
-    fn named(
-        &self,
-        _node: &Node,
-        state: &mut State,
-        parent: u64,
-        name: &[u8],
-        alone: bool,
-    ) -> bool {
-        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name;
-        if state.names.iter().any(is) && (!alone || state.names.len() == 1) {
-            state.nameless = false;
-            return false;
-        }
-        let others = !state.names.is_empty();
-        if alone || state.nameless {
-            state.names.clear();
-        } else if state.names.len() == NAMES {
-            state.names.remove(0);
-        }
-        state.nameless = false;
-        state.names.push((parent, name.into()));
-        state.verdict = None;
-        others
-    }
-
-    /// Notes that a name has gone, and whether another one has come.
-    pub fn renamed(&self, node: &Node, parent: u64, name: &CStr, to: Option<(u64, &CStr)>) {
-        let mut state = lock(&node.state);
-        let is = |(dir, known): &(u64, Box<[u8]>)| *dir == parent && **known == *name.to_bytes();
-        if let Some(at) = state.names.iter().position(is) {
-            if state.names.len() > 1 || to.is_some() {
-                state.names.remove(at);
-            } else {
-                state.nameless = true;
-            }
-        }
-        if let Some((parent, name)) = to {
-            self.named(node, &mut state, parent, name.to_bytes(), false);
-        }
-        state.verdict = None;
-        if node.is_dir {
-            self.tree.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// The node with that name, if the kernel knows of it.
@@ -315,36 +284,6 @@ impl Nodes {
                 drop(tables); // closing may take its time
             }
         }
-    }
-
-    /// Paths below the root by which the node is known; of the root, the empty one.
-    pub fn paths(&self, node: &Node) -> Vec<Vec<u8>> {
-        let names = lock(&node.state).names.clone();
-        if node.id == ROOT_ID {
-            return vec![Vec::new()];
-        }
-        names
-            .iter()
-            .filter_map(|(parent, name)| self.path_in(*parent, name))
-            .collect()
-    }
-
-    /// Path of a name in a directory.
-    pub fn path_in(&self, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
-        let mut parts = vec![name.to_vec()];
-        let mut at = parent;
-        while at != ROOT_ID {
-            if parts.len() > 1000 {
-                return None; // two renames by others may have left a circle
-            }
-            let node = self.get(at).ok()?;
-            let state = lock(&node.state);
-            let (parent, name) = state.names.last()?;
-            parts.push(name.to_vec());
-            at = *parent;
-        }
-        parts.reverse();
-        Some(parts.join(&b'/'))
     }
 
     /// Number to show for a file: its own, told apart where another file system is mounted below.

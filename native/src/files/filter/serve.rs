@@ -1,6 +1,6 @@
 //! One request, from the kernel's words to the answer.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
@@ -279,9 +279,4 @@ fn method(opcode: u32) -> Option<Method> {
         op::COPY_FILE_RANGE => Method::CopyFileRange,
         _ => return None,
     })
-}
-
-/// Owns a name that is in the way of the answer.
-pub fn owned(text: &CStr) -> CString {
-    text.to_owned()
 }
