@@ -202,7 +202,9 @@ pub fn mount_of(file: &impl AsRawFd) -> io::Result<u64> {
         found
     };
     if found.stx_mask & libc::STATX_MNT_ID == 0 {
-        return Err(io::Error::other("this kernel tells no mount of an open file"));
+        return Err(io::Error::other(
+            "this kernel tells no mount of an open file",
+        ));
     }
     Ok(found.stx_mnt_id)
 }
