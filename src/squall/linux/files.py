@@ -54,9 +54,8 @@ class LinuxFiles:
             holder = await self._connected(path)
             if holder is None:
                 return FilesState()
-            held = (await holder.ask("state"))["volumes"]
-            there = filter_mounts.of(target)
-            return FilesState(tuple(_volume(one) for one in held if one["path"] in there))
+            standing = await _standing(holder, target)
+            return FilesState(tuple(map(_volume, standing.values())))
 
     async def apply(self, target: Target, wanted: FilesState) -> None:
         """Make exactly `wanted` be in force; without any, end the process that held it."""
@@ -67,8 +66,8 @@ class LinuxFiles:
             elif holder:
                 await holder.quit()
                 self._holders.pop(path, None)
-            if not wanted.volumes and filter_mounts.of(target):
-                await filter_mounts.restore(target)  # its holder has died, and nobody did it yet
+            if not wanted.volumes:
+                await filter_mounts.given_back(target)
 
     async def counters(self, target: Target) -> Mapping[str, FileCounters]:
         """Read counters by source, of all volumes together."""
@@ -109,10 +108,12 @@ class LinuxFiles:
     async def _set(
         self, target: Target, path: Path, holder: Holder | None, wanted: FilesState
     ) -> None:
+        if holder is not None and not await _is_whole(holder, target):
+            await holder.quit()  # somebody took a mount of ours away; it would not make it anew
+            holder = None
         fresh = holder is None
         if holder is None:
-            if filter_mounts.of(target):
-                await filter_mounts.restore(target)  # two filters, one over the other, never
+            await filter_mounts.given_back(target)  # two filters, one over the other, never
             self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
             who = {"pid": str(target.pid), "started": str(target.started)}
             holder = await Holder.begin("files", who, path, lease_seconds=self._lease_seconds)
@@ -156,6 +157,19 @@ class LinuxFiles:
         if holder is not None:
             self._holders[path] = holder
         return holder
+
+
+async def _standing(holder: Holder, target: Target) -> Mapping[str, Mapping[str, Any]]:
+    """Give the volumes that were set and whose mounts are there, by path."""
+    state, there = await holder.ask("state"), filter_mounts.of(target)
+    # A path may lead through links: where its mount stands, the holder knows.
+    at = {path: told["at"] for path, told in state["entered"].items()}
+    return {one["path"]: one for one in state["volumes"] if at.get(one["path"]) in there}
+
+
+async def _is_whole(holder: Holder, target: Target) -> bool:
+    held = (await holder.ask("state"))["volumes"]
+    return len(await _standing(holder, target)) == len(held)
 
 
 def _volume(received: Mapping[str, Any]) -> Volume:

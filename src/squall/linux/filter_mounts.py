@@ -16,6 +16,9 @@ KIND, MARK = "fuse.squall", "squall-files"
 RESTORE_SECONDS = 20.0
 """For moving the open files of one target back; ten thousand take less than one."""
 
+GUARDIAN_SECONDS, LOOK_SECONDS = 4.0, 0.05
+"""For a guardian to take back what a dead filter has left, and how often to look."""
+
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -42,6 +45,20 @@ def of(target: Target) -> frozenset[str]:
     except (FileNotFoundError, ProcessLookupError, OSError) as gone:
         raise TargetGone(f"{target.id}: process {target.pid} has ended") from gone
     return frozenset(paths(os.fsdecode(octets)))
+
+
+async def given_back(target: Target) -> None:
+    """Make sure that nothing of ours is left: by its guardian, which sees a filter die, else by us.
+
+    Raises:
+        TargetGone: its process has ended.
+        TryAgain: not all could be taken back.
+    """
+    for _ in range(int(GUARDIAN_SECONDS / LOOK_SECONDS)):
+        if not of(target):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+    await restore(target)
 
 
 async def restore(target: Target) -> None:

@@ -200,11 +200,11 @@ impl Compiled {
             if mask & 1 << at == 0 || !one.methods.has(method) {
                 continue;
             }
-            if one.threshold == 0 {
-                continue; // it rests while open files are moved
-            }
             if decision.errno.is_some() && one.rule.latency_us == 0 {
                 continue; // the request will not get so far
+            }
+            if one.threshold == 0 {
+                continue; // it rests while open files are moved
             }
             count(&one.counted.matched, 1);
             if u64::from(random.draw()) >= one.threshold {

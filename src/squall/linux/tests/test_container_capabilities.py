@@ -48,6 +48,7 @@ def left_by(pid):
         ("net_admin", NETWORK, "not permitted"),
         ("dac_override", ("pod:freeze", *STRESS), "denied"),
         ("sys_admin", FILES, "CAP_SYS_ADMIN"),
+        ("sys_chroot", FILES, "not permitted"),
         ("kill", STRESS, "CAP_KILL"),
         ("setuid", STRESS, "CAP_SETUID"),
         ("setgid", STRESS, "CAP_SETGID"),

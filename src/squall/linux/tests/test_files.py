@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import subprocess
 from errno import EIO, ENOENT, ENOSPC
+from pathlib import Path
 
 import pytest
 
@@ -198,6 +200,10 @@ async def holder_of(tmp_path):
     return holder.pid
 
 
+def children(pid):
+    return map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
 async def test_when_the_filter_is_killed_the_target_goes_on_and_the_mount_goes(
     files, target, tmp_path
 ):
@@ -210,6 +216,40 @@ async def test_when_the_filter_is_killed_the_target_goes_on_and_the_mount_goes(
     assert target.do("os.pread(fd, 99, 0)").value.encode() == TEXT
     assert (target.mounts(), target.handles()) == before
     assert await files.state(target.target) == FilesState()
+
+
+async def test_when_the_guardian_is_killed_too_the_next_agent_takes_all_back(
+    files, target, tmp_path
+):
+    before = target.mounts(), target.handles()
+    await converge(files, target, live(target, delay_us=1000, methods=("read",)))
+    pid = await holder_of(tmp_path)
+    for one in (*children(pid), pid):
+        os.kill(one, signal.SIGKILL)
+    again = LinuxFiles(tmp_path / "run", lease_seconds=5)
+    await converge(again, target)
+    assert (target.mounts(), target.handles()) == before
+    assert target.do("os.pread(fd, 99, 0)").value.encode() == TEXT
+
+
+async def test_a_volume_may_be_named_through_a_link(files, target, tmp_path):
+    (tmp_path / "link").symlink_to(target.data)
+    rule = {"volume": str(tmp_path / "link"), "path": f"{tmp_path}/link/*"}
+    broken = live(target, action="fault", errno=EIO, methods=("read",), **rule)
+    await converge(files, target, broken)
+    assert [one.path for one in (await files.state(target.target)).volumes] == [rule["volume"]]
+    assert target.do("os.pread(fd, 1, 0)").errno == EIO
+    assert (await judged(files, broken, target)).verdict is Verdict.CONFIRMED
+
+
+async def test_a_mount_that_somebody_took_away_is_made_anew(files, target):
+    broken = live(target, action="fault", errno=EIO, methods=("open",))
+    await converge(files, target, broken)
+    enter = ("nsenter", f"--mount=/proc/{target.target.pid}/ns/mnt", "--")
+    await asyncio.to_thread(subprocess.run, [*enter, "umount", "-l", str(target.data)], check=True)
+    assert await files.state(target.target) == FilesState()
+    await converge(files, target, broken)
+    assert target.do(f"os.open({str(target.data / 'book')!r}, os.O_RDONLY)").errno == EIO
 
 
 async def test_what_a_target_was_never_told_is_not_there(files, target):
