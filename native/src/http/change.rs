@@ -130,7 +130,7 @@ where
 }
 
 /// Stops or slows an exchange.
-async fn suffer(rules: &[Arc<Armed>]) -> Result<(), End> {
+pub async fn suffer(rules: &[Arc<Armed>]) -> Result<(), End> {
     for armed in rules {
         if armed.rule.abort {
             add_one(&armed.tally.aborted);

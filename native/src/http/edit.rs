@@ -160,7 +160,7 @@ fn with_query(path: &str, name: &str, value: &str, in_place: bool) -> String {
         |pair: &&str| decoded(pair.split('=').next().unwrap_or_default()) == name.as_bytes();
     match pairs
         .iter()
-        .position(|pair| named(&pair))
+        .position(named)
         .filter(|_| in_place)
     {
         Some(at) => {
@@ -168,7 +168,7 @@ fn with_query(path: &str, name: &str, value: &str, in_place: bool) -> String {
             let mut place = 0;
             pairs.retain(|pair| {
                 place += 1;
-                place - 1 == at || !named(&pair)
+                place - 1 == at || !named(pair)
             });
         }
         None => pairs.push(&new),

@@ -84,7 +84,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if polled.is_pending() && self.data.is_empty() {
             give_back(std::mem::take(&mut self.data));
         }
-        ready!(polled)?;
+        match ready!(polled) {
+            Ok(()) => {}
+            // TLS whose other side has gone without a word.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Poll::Ready(Err(error)),
+        }
         // SAFETY: `poll_read` has written that many bytes behind the held ones.
         unsafe { self.data.set_len(self.data.len() + count) };
         self.ended = count == 0;

@@ -9,15 +9,19 @@ mod exchange;
 mod existing;
 mod flow;
 mod framing;
+mod grpc;
 mod head;
 mod hooks;
+mod http2;
 mod lines;
+mod parts;
 mod proxy;
 mod redirect;
 mod request;
 mod rules;
 mod secrets;
 mod timer;
+mod tls;
 mod visit;
 
 use std::os::fd::AsRawFd;
@@ -34,6 +38,7 @@ use hooks::Hooks;
 use proxy::Listeners;
 use redirect::Redirect;
 use rules::Rules;
+use secrets::Secrets;
 use visit::World;
 
 /// How long exchanges under way may take to end before their connections do.
@@ -104,6 +109,13 @@ impl Held {
         let set: request::Set = serde_json::from_value(asked).map_err(Refusal::invalid)?;
         set.check()?;
         let rules = Rules::new(set.rules, &self.world.rules()).map_err(Refusal::invalid)?;
+        let secrets =
+            match set.certificates == self.certificates && set.authorities == self.authorities {
+                true => self.world.secrets(),
+                false => Arc::new(
+                    Secrets::new(&set.certificates, &set.authorities).map_err(Refusal::invalid)?,
+                ),
+            };
         let (incoming, outgoing) = (rules.ports(false), rules.ports(true));
         // All that may be refused comes first.
         let dialled = existing::dialled(&self.redirect.new_among(&outgoing));
@@ -116,6 +128,9 @@ impl Held {
             older = (new, Some(hooks.clients().map_err(of_kernel)?));
         }
         self.world.set_rules(rules);
+        if !Arc::ptr_eq(&secrets, &self.world.secrets()) {
+            self.world.set_secrets(secrets);
+        }
         if let (ports, Some(clients)) = older {
             existing::end(ports, dialled, clients, self.world.clone());
         }

@@ -3,15 +3,20 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::exchange::{End, Link};
 use super::hooks::{self, Clients};
+use super::http2;
 use super::redirect;
-use super::visit::{Visit, World};
+use super::tls;
+use super::visit::{is_tls, Visit, World};
 use crate::system::{self, check};
 
 /// Tells connections of ours from those of the target, where the target's are led to us.
@@ -49,7 +54,7 @@ pub fn serve(listeners: Listeners, clients: Clients, world: Arc<World>) -> io::R
         .enable_io()
         .build()?;
     let local = tokio::task::LocalSet::new();
-    let clients = std::rc::Rc::new(clients);
+    let clients = Rc::new(clients);
     for (listeners, outgoing) in [(listeners.incoming, false), (listeners.outgoing, true)] {
         for listener in listeners.into_iter().flatten() {
             let (clients, world) = (clients.clone(), world.clone());
@@ -62,12 +67,7 @@ pub fn serve(listeners: Listeners, clients: Clients, world: Arc<World>) -> io::R
     Ok(())
 }
 
-async fn accept(
-    listener: TcpListener,
-    outgoing: bool,
-    clients: std::rc::Rc<Clients>,
-    world: Arc<World>,
-) {
+async fn accept(listener: TcpListener, outgoing: bool, clients: Rc<Clients>, world: Arc<World>) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
@@ -101,33 +101,121 @@ async fn welcome(
         return Ok(()); // it came to our own port
     }
     client.set_nodelay(true)?;
-    let visit = Visit::new(world.clone(), (to.port(), outgoing), client.as_raw_fd());
-    let dialled = match outgoing {
-        true => dial_out(from.ip(), to).await.map(|server| (server, None)),
-        false => dial_in(from, to, clients, &world)
-            .await
-            .map(|(server, ours)| (server, Some(ours))),
+    let fd = client.as_raw_fd();
+    let visit = Rc::new(Visit::new(world.clone(), (to.port(), outgoing), fd));
+    let route = Route {
+        from,
+        to,
+        outgoing,
+        clients,
+        world: &world,
     };
-    let Ok((server, _ours)) = dialled else {
-        reset(client.as_raw_fd());
+    let Ok((server, _ours)) = route.dial().await else {
+        reset(fd);
         return Ok(());
     };
-    server.set_nodelay(true)?;
+    let secrets = world.secrets();
+    let scope = visit.scope();
+    let opens = scope.filter(|scope| secrets.identity(to.port(), outgoing, scope).is_some());
+    let Some(scope) = opens else {
+        pass_plain(client, server, &visit, &[]).await;
+        return Ok(());
+    };
+    if !begins_with_tls(&client, &server).await? {
+        pass_plain(client, server, &visit, &[]).await;
+        return Ok(());
+    }
+    let server_fd = server.as_raw_fd();
+    match tls::open(client, server, to, &secrets, &scope, &visit).await {
+        tls::Opened::Both(client, server) => {
+            let (client, server) = (tokio::io::split(*client), tokio::io::split(*server));
+            let mut link = Link::new(client, server);
+            if pass(&mut link, &visit).await == End::Reset {
+                [fd, server_fd].into_iter().for_each(reset);
+            }
+            visit.leave();
+        }
+        tls::Opened::Sealed(client) => {
+            let Ok((server, _ours)) = route.dial().await else {
+                reset(fd);
+                return Ok(());
+            };
+            pass_plain(client.stream, server, &visit, &client.said).await;
+        }
+        tls::Opened::Lost => {}
+    }
+    Ok(())
+}
+
+/// Is it TLS? Not, if the server speaks first.
+async fn begins_with_tls(client: &TcpStream, server: &TcpStream) -> io::Result<bool> {
+    std::future::poll_fn(|context| {
+        let mut first = [0];
+        let mut into = ReadBuf::new(&mut first);
+        if let Poll::Ready(peeked) = client.poll_peek(context, &mut into) {
+            return Poll::Ready(peeked.map(|_| is_tls(into.filled())));
+        }
+        server.poll_read_ready(context).map_ok(|()| false)
+    })
+    .await
+}
+
+/// Passes what is not encrypted, or what is and stays so: what the client has said is `said` then.
+async fn pass_plain(client: TcpStream, server: TcpStream, visit: &Rc<Visit>, said: &[u8]) {
     let fds = [client.as_raw_fd(), server.as_raw_fd()];
     let mut link = Link::new(client.into_split(), server.into_split());
-    let end = match link.exchanges(&visit).await {
-        End::Blind => link.blindly().await,
-        End::Http2 => link.blindly().await,
-        end => end,
+    let end = match said.is_empty() {
+        true => pass(&mut link, visit).await,
+        false => {
+            link.client.splice(0, said);
+            link.blindly().await
+        }
     };
     if end == End::Reset {
         fds.into_iter().for_each(reset);
     }
-    drop(visit); // before the descriptors it knows are closed
-                 // Dropped as they are, these halves would say goodbye before a reset.
+    visit.leave();
+    // Dropped as they are, these halves would say goodbye before a reset.
     link.to_client.forget();
     link.to_server.forget();
-    Ok(())
+}
+
+async fn pass<CR, CW, SR, SW>(link: &mut Link<CR, CW, SR, SW>, visit: &Rc<Visit>) -> End
+where
+    CR: AsyncRead + Unpin,
+    CW: AsyncWrite + Unpin,
+    SR: AsyncRead + Unpin,
+    SW: AsyncWrite + Unpin,
+{
+    match link.exchanges(visit).await {
+        End::Blind => link.blindly().await,
+        End::Http2 => http2::pass(link, visit).await,
+        end => end,
+    }
+}
+
+/// From whom to whom.
+struct Route<'a> {
+    from: SocketAddr,
+    to: SocketAddr,
+    outgoing: bool,
+    clients: &'a Clients,
+    world: &'a World,
+}
+
+impl<'a> Route<'a> {
+    /// Connects to the server; the name is kept as long as the connection.
+    async fn dial(&self) -> io::Result<(TcpStream, Option<Ours<'a>>)> {
+        let (server, ours) = match self.outgoing {
+            true => (dial_out(self.from.ip(), self.to).await?, None),
+            false => {
+                let (server, ours) = dial_in(self.from, self.to, self.clients, self.world).await?;
+                (server, Some(ours))
+            }
+        };
+        server.set_nodelay(true)?;
+        Ok((server, ours))
+    }
 }
 
 /// A name for our end of a connection to a server, forgotten with it.

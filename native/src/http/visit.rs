@@ -1,6 +1,6 @@
 //! What is known of all connections, and of one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,6 +17,8 @@ pub struct World {
     connections: Mutex<HashMap<RawFd, Arc<AtomicBool>>>,
     /// TLS that could not be opened, by the name of the server.
     sealed: Mutex<BTreeMap<String, u64>>,
+    /// Names whose clients have turned us away: they are passed through from then on.
+    pinned: Mutex<HashSet<String>>,
     dialled: AtomicU64,
 }
 
@@ -44,6 +46,8 @@ impl World {
 
     pub fn set_secrets(&self, secrets: Arc<Secrets>) {
         *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets;
+        let pinned = self.pinned.lock();
+        pinned.unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub fn sealed(&self) -> BTreeMap<String, u64> {
@@ -80,6 +84,7 @@ pub struct Visit {
     pub door: Door,
     client: RawFd,
     rests: Arc<AtomicBool>,
+    left: AtomicBool,
 }
 
 impl Visit {
@@ -96,6 +101,7 @@ impl Visit {
             door,
             client,
             rests,
+            left: AtomicBool::new(false),
         }
     }
 
@@ -132,16 +138,40 @@ impl Visit {
             *sealed.entry(server.to_owned()).or_default() += 1;
         }
     }
-}
 
-impl Drop for Visit {
-    fn drop(&mut self) {
+    /// Has a client turned us away when we answered in this name?
+    pub fn is_pinned(&self, server: &str) -> bool {
+        let pinned = self.world.pinned.lock();
+        pinned
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(server)
+    }
+
+    pub fn pin(&self, server: String) {
+        let pinned = self.world.pinned.lock();
+        let mut pinned = pinned.unwrap_or_else(PoisonError::into_inner);
+        if pinned.len() < NAMES {
+            pinned.insert(server);
+        }
+    }
+
+    /// To be called before its descriptor is closed: another connection may get the same number.
+    pub fn leave(&self) {
+        if self.left.swap(true, Relaxed) {
+            return;
+        }
         let mut connections = self
             .world
             .connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         connections.remove(&self.client);
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
