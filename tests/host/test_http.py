@@ -23,7 +23,7 @@ PORT = 8080
 
 @pytest.fixture
 def installation(tmp_path):
-    with Installation(tmp_path / "squall", lease_seconds=2) as up:
+    with Installation(tmp_path / "squall", lease_seconds=60) as up:
         yield up
     assert "Traceback" not in up.log, up.log
 

@@ -158,11 +158,7 @@ fn with_query(path: &str, name: &str, value: &str, in_place: bool) -> String {
     let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
     let named =
         |pair: &&str| decoded(pair.split('=').next().unwrap_or_default()) == name.as_bytes();
-    match pairs
-        .iter()
-        .position(named)
-        .filter(|_| in_place)
-    {
+    match pairs.iter().position(named).filter(|_| in_place) {
         Some(at) => {
             pairs[at] = &new;
             let mut place = 0;

@@ -7,6 +7,7 @@ mod change;
 mod edit;
 mod exchange;
 mod existing;
+mod fallback;
 mod flow;
 mod framing;
 mod grpc;

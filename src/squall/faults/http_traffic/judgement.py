@@ -93,7 +93,7 @@ def _unopened(values: Mapping[str, float]) -> str:
         return ""
     return (
         f"; {sealed:g} TLS connections could not be opened: the client trusts only what it pins, "
-        "or no certificate was given; in these, connections are hit, not requests"
+        "or no certificate was given; of these, whole connections are hit, or none"
     )
 
 

@@ -6,7 +6,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -120,3 +121,44 @@ async def test_a_program_that_pins_whom_it_trusts_goes_on_and_is_counted(outgoin
     assert codes[-1] == 200
     assert (await world.http.counters(outgoing.target))["a/."].sealed >= 1
     await injector.converge(outgoing.target, [], notes)
+
+
+async def settled(outgoing):
+    """Call as a program that pins, until the proxy has learned that it does."""
+    with suppress(ssl.SSLError):
+        await outgoing.ask(outgoing.original)
+
+
+async def test_what_cannot_be_opened_is_held_and_reset_as_a_whole(outgoing, world):
+    injector, notes = load(KIND.injector)(world), Notes()
+    slow = {"target": "Request", "outgoing": True, "port": PORT, "delay": "80ms"}
+    await injector.converge(outgoing.target, [Live("a/.", KIND.fault.model_validate(slow))], notes)
+    await settled(outgoing)
+    began = time.perf_counter()
+    assert await outgoing.ask(outgoing.original) == 200
+    assert time.perf_counter() - began >= 0.08
+    counted = (await world.http.counters(outgoing.target))["a/."]
+    assert (counted.delayed >= 1, counted.sealed >= 1) == (True, True)
+    broken = slow | {"delay": "", "abort": True}
+    live = [Live("b/.", KIND.fault.model_validate(broken))]
+    await injector.converge(outgoing.target, live, notes)
+    await settled(outgoing)
+    with pytest.raises(ConnectionResetError):
+        await outgoing.ask(outgoing.original)
+    some = broken | {"path": "/other"}  # whether that is meant, nobody can see
+    await injector.converge(outgoing.target, [Live("c/.", KIND.fault.model_validate(some))], notes)
+    await settled(outgoing)
+    assert await outgoing.ask(outgoing.original) == 200
+    await injector.converge(outgoing.target, [], notes)
+
+
+async def test_a_server_whose_key_we_do_not_have_is_held_as_a_whole(outgoing, world):
+    slow = {"target": "Request", "port": PORT, "delay": "80ms"}
+    peer, injector, notes = outgoing.cables.peer, load(KIND.injector)(world), Notes()
+    await injector.converge(peer, [Live("a/.", KIND.fault.model_validate(slow))], notes)
+    began = time.perf_counter()
+    assert await outgoing.ask() == 200
+    assert time.perf_counter() - began >= 0.08
+    counted = (await world.http.counters(peer))["a/."]
+    assert (counted.sealed, counted.delayed) == (1, 1)
+    await injector.converge(peer, [], notes)

@@ -119,8 +119,8 @@ async def test_no_request_is_sent_that_could_do_harm_or_tell_nothing(fields):
             {"sealed": 3},
             (
                 "no request could be read; 3 TLS connections could not be opened: the client "
-                "trusts only what it pins, or no certificate was given; in these, connections are "
-                "hit, not requests"
+                "trusts only what it pins, or no certificate was given; of these, whole "
+                "connections are hit, or none"
             ),
         ),
     ],
