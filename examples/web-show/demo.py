@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 SQUALL = Path(sys.executable).with_name("squall")
 CONSOLE = Console()
 LOOK_SECONDS = 3.0
+TABLES = Path("/var/tmp/web-show")  # noqa: S108  (where the echo keeps its file)
 
 
 @dataclass
@@ -104,6 +105,7 @@ def squall() -> Iterator[Path]:
             if status:
                 CONSOLE.print(f"squall up ended with {status}:\n{log.read_text()}")
     shutil.rmtree(directory)
+    shutil.rmtree(TABLES, ignore_errors=True)
 
 
 def squall_run(directory: Path, name: str, command: list[str]) -> None:

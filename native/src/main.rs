@@ -3,8 +3,11 @@
 mod aside;
 mod bpf;
 mod detach;
+mod dns;
 mod exec;
 mod failure;
+#[allow(dead_code)] // until its subcommand is here
+mod files;
 mod health;
 mod holder;
 mod http;
@@ -12,6 +15,7 @@ mod netns;
 mod nft;
 mod packets;
 mod process;
+mod ptrace;
 mod rpc;
 mod sandbox;
 mod stress;
@@ -26,12 +30,19 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "http" | "packets" | "stress" | "watch");
+    let outlives = matches!(
+        verb,
+        "dns" | "files" | "http" | "packets" | "stress" | "watch"
+    );
     if outlives {
         aside::stand();
     }
     let outcome = match verb {
+        "dns" => Ok(dns::run(rest)),
         "exec" => exec::run(rest),
+        "files" => Ok(files::run(rest)),
+        "files-restore" => files::restore(rest),
+        "filter" => files::filter::alone::run(rest),
         "health" => health::run(rest),
         "http" => Ok(http::run(rest)),
         "netns" => netns::run(rest),
@@ -40,7 +51,7 @@ fn main() {
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|health|http|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node dns|exec|files|files-restore|filter|health|http|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

@@ -48,7 +48,8 @@ def pod_selector(at: str = "") -> list[Field]:
 
 EVERY_EXPERIMENT = [*pod_selector(), Field("duration", "string"), Field("remoteCluster", "string")]
 OURS = {"seed", "selection", "whenCutOff"}
-"""Optional fields that upstream does not have."""
+"""Optional fields that upstream does not have, in every experiment."""
+"""And in some kinds alone."""
 
 PODCHAOS = [
     *EVERY_EXPERIMENT,
@@ -119,6 +120,13 @@ STRESSCHAOS = [
     Field("stressors.memory.workers", "integer", True, {"maximum": 8192}),
 ]
 
+DNSCHAOS = [
+    *EVERY_EXPERIMENT,
+    Field("action", "string", True, {"enum": ["error", "random"]}),
+    Field("containerNames[]", "string"),
+    Field("patterns[]", "string"),
+]
+
 HTTPCHAOS = [
     *EVERY_EXPERIMENT,
     Field("abort", "boolean"),
@@ -151,22 +159,65 @@ HTTPCHAOS = [
     Field("tls.secretNamespace", "string", True),
 ]
 
+TIMES = [
+    Field(f"attr.{name}{part}", *rest)
+    for name in ("atime", "ctime", "mtime")
+    for part, *rest in (
+        ("", "object"),
+        (".nsec", "integer(int64)", True),
+        (".sec", "integer(int64)", True),
+    )
+]
+IO_ACTIONS = ["latency", "fault", "attrOverride", "mistake", "noSpace", "powerLoss"]  # two ours
+IOCHAOS = [
+    *EVERY_EXPERIMENT,
+    *TIMES,
+    Field("action", "string", True, {"enum": IO_ACTIONS}),
+    Field("attr", "object"),
+    Field("attr.blocks", "integer(int64)"),
+    Field("attr.gid", "integer(int32)"),
+    Field("attr.ino", "integer(int64)"),
+    Field("attr.kind", "string"),
+    Field("attr.nlink", "integer(int32)"),
+    Field("attr.perm", "integer"),
+    Field("attr.rdev", "integer(int32)"),
+    Field("attr.size", "integer(int64)"),
+    Field("attr.uid", "integer(int32)"),
+    Field("containerNames[]", "string"),
+    Field("delay", "string"),
+    Field("errno", "integer(int32)"),
+    Field("methods[]", "string"),
+    Field("mistake", "object"),
+    Field("mistake.filling", "string", False, {"enum": ["zero", "random"]}),
+    Field("mistake.maxLength", "integer(int64)", False, {"minimum": 1}),
+    Field("mistake.maxOccurrences", "integer(int64)", False, {"minimum": 1}),
+    Field("path", "string"),
+    Field("percent", "integer", False, {"default": 100}),
+    Field("volumePath", "string", True),
+]
+
 OURS_IN_KIND = {
+    "DNSChaos": {"addresses[]", "delay", "error", "jitter", "percent", "types[]"},
     "HTTPChaos": {
         *("percent", "outgoing", "grpc", "grpc.status", "grpc.message", "grpc.trailers{}"),
         *("grpc.afterMessages", "openTls"),
     },
+    "IOChaos": {"space"},
 }
 """More of them, in one kind alone."""
 
 KINDS = {
+    "DNSChaos": DNSCHAOS,
     "HTTPChaos": HTTPCHAOS,
+    "IOChaos": IOCHAOS,
     "PodChaos": PODCHAOS,
     "NetworkChaos": NETWORKCHAOS,
     "StressChaos": STRESSCHAOS,
 }
 COLUMNS = {
+    "DNSChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "HTTPChaos": [("duration", ".spec.duration")],
+    "IOChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "PodChaos": [],
     "NetworkChaos": [("action", ".spec.action"), ("duration", ".spec.duration")],
     "StressChaos": [("duration", ".spec.duration")],

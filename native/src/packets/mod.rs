@@ -10,7 +10,7 @@ mod lane;
 mod netem;
 mod networks;
 mod pump;
-mod random;
+pub(crate) mod random;
 mod request;
 mod scheduler;
 mod sender;

@@ -20,9 +20,9 @@ from squall.kubernetes.kubeconfig import chosen
 from squall.linux import capabilities
 from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
-from squall.linux.container_capabilities import CONTAINER_TRIALS
 from squall.linux.processes import Processes
 from squall.linux.shaping import Shaping, TriedShaping
+from squall.linux.trials import TRIALS
 from squall.node.agent import Agent
 from squall.node.journal import Journal
 from squall.node.presence import Presence
@@ -83,7 +83,7 @@ class NodeAgent:
             self._clock,
             namespace=self._settings.namespace,
             node_name=self._settings.node_name,
-            capabilities=capabilities.LinuxCapabilities(CONTAINER_TRIALS),
+            capabilities=capabilities.LinuxCapabilities(TRIALS),
             needs=(need for kind in kinds().values() for need in kind.needs),
             sealing_key=sealing_key,
             pod=socket.gethostname(),

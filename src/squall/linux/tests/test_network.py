@@ -363,7 +363,7 @@ async def test_a_ping_without_a_route_was_never_sent(cables, network):
 
 
 async def test_a_holder_that_hangs_is_killed_where_it_must_let_go(cables, network, monkeypatch):
-    monkeypatch.setattr("squall.linux.packets.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("squall.linux.holder.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr("squall.linux.json_lines.ANSWER_SECONDS", 0.2)
     await network.apply(cables.target, cut())
     [hold] = network._holders._holds.values()

@@ -204,6 +204,8 @@ async def test_it_serves_on_every_address_until_it_is_cancelled():
     scene.port = await scene.webhook.start("", 0)
     assert scene.webhook.missing() == ""
     assert (await ask(await scene.client(), "/healthz"))[0] == 200
+    _, writer = await asyncio.open_connection("::1", scene.port)
+    writer.close()
     await scene.end()
 
 
