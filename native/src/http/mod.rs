@@ -4,6 +4,7 @@
 
 mod base64;
 mod change;
+mod content;
 mod edit;
 mod exchange;
 mod existing;

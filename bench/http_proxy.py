@@ -1,6 +1,6 @@
 """How fast and how exact the HTTP proxy is, beside HAProxy in the same place.
 
-    python bench/http.py [--seconds 5] [--rounds 3] [--requests 1000000]
+    python bench/http_proxy.py [--seconds 5] [--rounds 3] [--requests 1000000]
 
 Needs root, haproxy, nginx, wrk and squall-node. In one network namespace stand nginx with a reply
 of 31 bytes, one-threaded HAProxy in front of it, and `squall-node http` with a rule that matches no
@@ -138,10 +138,11 @@ async def measure(net: TwoNamespaces, proxy: Holder, options: Any, report: Repor
     await ordered(proxy, never)
     ratios, sent, failed = [], 0, 0
     for _ in range(options.rounds):
-        direct, haproxy, ours = (
+        seen = [
             await asyncio.to_thread(load, net, port, options.seconds)
             for port in (DIRECT, HAPROXY, PROXIED)
-        )
+        ]
+        direct, haproxy, ours = seen
         ratios.append(ours.per_second / haproxy.per_second)
         sent, failed = sent + ours.requests, failed + ours.failed
         print(
