@@ -59,7 +59,7 @@ async def test_where_nothing_flows_a_request_of_ours_shows_it():
     assert scene.http.requests[-1] == ("GET", "/api/")
     assert (judged.verdict, sample.way) == (Verdict.CONFIRMED, Way.ACTIVE)
     assert judged.measured == (
-        "delay 100.0 ms, mean of 1; 100.0 ms more for a request of ours (active)"
+        "delay 100.0 ms, mean of 1; a request of ours took 102.0 ms, 2.0 ms before (active)"
     )
 
 
