@@ -135,7 +135,8 @@ pub fn request(bytes: &[u8], scope: Option<&Arc<Scope>>) -> Parsed<Request> {
             method,
             headers: parsed.headers,
         };
-        let fits = |armed: &&Arc<Armed>| armed.fits_request(&seen);
+        // Calls of gRPC are HTTP/2.
+        let fits = |armed: &&Arc<Armed>| armed.rule.grpc.is_none() && armed.fits_request(&seen);
         let taken = scope
             .requests
             .iter()

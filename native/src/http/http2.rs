@@ -18,7 +18,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::change::suffer;
-use super::content::{change, reason};
+use super::content::{change, reason, Content};
 use super::edit;
 use super::exchange::{End, Link};
 use super::flow::Reader;
@@ -42,6 +42,7 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
+    visit.idle();
     let passed = connection(link, visit).await;
     match passed {
         Ok(()) => End::Over,
@@ -84,11 +85,13 @@ where
             Poll::Ready(Some(Ok((request, mut respond)))) => match &upstream {
                 Some(upstream) => {
                     let (upstream, visit) = (upstream.clone(), visit.clone());
+                    visit.enter();
                     tokio::task::spawn_local(async move {
-                        if let Err(reason) = exchange(request, &mut respond, upstream, &visit).await
-                        {
+                        let passed = exchange(request, &mut respond, upstream, &visit).await;
+                        if let Err(reason) = passed {
                             respond.send_reset(reason);
                         }
+                        visit.exit();
                     });
                 }
                 None => respond.send_reset(Reason::REFUSED_STREAM),
@@ -133,7 +136,7 @@ async fn exchange(
         edit::head(armed, &mut Head::request(&mut parts));
     }
     let content = change(&taken, body, &mut parts.headers).await?;
-    let ends = content.is_empty();
+    let (ends, is_head) = (content.is_empty(), parts.method == http::Method::HEAD);
     let mut upstream = upstream.ready().await.map_err(reason)?;
     let sent = upstream.send_request(Request::from_parts(parts, ()), ends);
     let (response, up) = sent.map_err(reason)?;
@@ -146,7 +149,7 @@ async fn exchange(
         });
     }
     let response = answered(response, respond).await?;
-    pass_response(response, respond, awaiting).await
+    pass_response(response, respond, awaiting, is_head).await
 }
 
 /// Waits for the response, or for the client to lose interest.
@@ -170,6 +173,7 @@ async fn pass_response(
     response: Response<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     awaiting: Vec<Arc<Armed>>,
+    is_head: bool,
 ) -> Result<(), Reason> {
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
@@ -186,7 +190,14 @@ async fn pass_response(
     if let Some(end) = end.filter(|_| body.is_end_stream()) {
         grpc::end_at_once(end, &mut parts.headers);
     }
-    let content = change(&taken, body, &mut parts.headers).await?;
+    let bodiless = matches!(parts.status.as_u16(), 204 | 304);
+    if bodiless && parts.status.as_u16() != code {
+        parts.headers.remove(http::header::CONTENT_LENGTH);
+    }
+    let content = match is_head || bodiless {
+        true => Content::Whole(Bytes::new()),
+        false => change(&taken, body, &mut parts.headers).await?,
+    };
     let ends = content.is_empty();
     let sent = respond.send_response(Response::from_parts(parts, ()), ends);
     let mut down = sent.map_err(reason)?;

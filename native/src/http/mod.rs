@@ -193,6 +193,12 @@ impl Holding for Held {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
 /// A connection takes two descriptors, and a delay one more.
 fn raise_descriptors() {
     let mut limit = libc::rlimit {

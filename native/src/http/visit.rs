@@ -85,6 +85,8 @@ pub struct Visit {
     client: RawFd,
     rests: Arc<AtomicBool>,
     left: AtomicBool,
+    /// Exchanges under way at once, in HTTP/2.
+    streams: AtomicU64,
 }
 
 impl Visit {
@@ -102,6 +104,7 @@ impl Visit {
             client,
             rests,
             left: AtomicBool::new(false),
+            streams: AtomicU64::new(0),
         }
     }
 
@@ -115,6 +118,19 @@ impl Visit {
 
     pub fn idle(&self) {
         self.rests.store(true, Relaxed);
+    }
+
+    /// One exchange of several begins.
+    pub fn enter(&self) {
+        self.streams.fetch_add(1, Relaxed);
+        self.busy();
+    }
+
+    /// It has ended.
+    pub fn exit(&self) {
+        if self.streams.fetch_sub(1, Relaxed) == 1 {
+            self.idle();
+        }
     }
 
     /// It speaks something that we do not.

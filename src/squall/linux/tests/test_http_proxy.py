@@ -370,3 +370,20 @@ async def test_a_client_that_resets_is_a_reset_to_the_server(net, serving, dial,
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
     assert await asyncio.wait_for(ended.get(), LEASE_SECONDS) == "reset"
+
+
+async def test_a_sidecar_in_the_way_does_not_hide_the_server(net, serving, proxy):
+    def sidecar(connection: socket.socket) -> None:
+        with dialled(net.near, "127.0.0.1", 80) as onwards:
+            onwards.sendall(connection.recv(65536))
+            connection.sendall(onwards.recv(65536))
+
+    serving(mirror)
+    serving(sidecar, port=15006)
+    chain = "chain ip mesh in { type nat hook prerouting priority dstnat; }"
+    redirect = "rule ip mesh in tcp dport 80 redirect to :15006"
+    script = f"add table ip mesh; add {chain}; add {redirect}"
+    run("nsenter", f"--net={net.near}", "nft", script)
+    await ordered(proxy, rule("Response", replace={"code": 418}))
+    assert ask(net.far)[0].status == 418
+    assert (await counted(proxy))["matched"] == 1
