@@ -11,11 +11,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::fallback;
 use super::flow::{Blind, Pump, Reader};
 use super::framing::Framing;
 use super::head::{self, Parsed, Request, Response};
 use super::rules::Scope;
-use super::visit::Visit;
+use super::visit::{is_tls, Visit};
 
 /// How a connection of HTTP/2 begins: RFC 9113, section 3.4.
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -139,6 +140,12 @@ where
                         Parsed::Part if held.len() < head::LONGEST => {}
                         Parsed::Part | Parsed::Foreign => {
                             visit.foreign(held, scope.as_deref());
+                            let sealed = scope.filter(|_| is_tls(held));
+                            if let Some(scope) = sealed {
+                                if fallback::strikes(&scope).await {
+                                    return Err(End::Reset);
+                                }
+                            }
                             return Err(End::Blind);
                         }
                     }

@@ -8,6 +8,7 @@ mod content;
 mod edit;
 mod exchange;
 mod existing;
+mod fallback;
 mod flow;
 mod framing;
 mod grpc;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::exchange::{End, Link};
+use super::fallback;
 use super::hooks::{self, Clients};
 use super::http2;
 use super::redirect;
@@ -136,6 +137,10 @@ async fn welcome(
             visit.leave();
         }
         tls::Opened::Sealed(client) => {
+            if fallback::strikes(&scope).await {
+                reset(fd);
+                return Ok(());
+            }
             let Ok((server, _ours)) = route.dial().await else {
                 reset(fd);
                 return Ok(());

@@ -166,7 +166,8 @@ pub struct Counters {
     /// Connections on its ports that spoke something else, and were passed through byte by byte.
     pub foreign: u64,
     /// TLS connections on its ports that could not be opened: the client does not trust us (it pins
-    /// certificates), the server wants a certificate of the client, or no key was given.
+    /// certificates), the server wants a certificate of the client, or no key was given. Rules that
+    /// take every exchange of the port delay and abort these connections as a whole.
     pub sealed: u64,
     /// Connections older than its rules, reset so that their clients come again.
     pub reset: u64,
@@ -211,6 +212,16 @@ impl Rule {
         }
         self.words().try_for_each(check_word)?;
         self.values().try_for_each(check_value)
+    }
+
+    /// Does nothing but chance keep an exchange on its port from it?
+    pub fn takes_all(&self) -> bool {
+        let all = |path: &String| path == "*" || path == "/*";
+        let ends = self.code.is_none() && self.response_headers.is_empty();
+        self.path.as_ref().is_none_or(all)
+            && self.method.is_none()
+            && self.request_headers.is_empty()
+            && (self.target == Target::Request || ends)
     }
 
     /// What must be one token of HTTP.

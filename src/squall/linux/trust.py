@@ -1,6 +1,8 @@
 """The lists of trusted authorities on Linux: files of PEM in the containers of a pod.
 
 Ours stand between two remarks of ours, so that they are found again, and taken out, by anybody.
+Lists of the host itself, which a process without a root of its own sees too, are never touched:
+others would trust us, too.
 """
 
 import asyncio
@@ -38,6 +40,13 @@ _OURS = re.compile(
 _OPENAT2 = 437
 """The same number on every architecture."""
 _RESOLVE_IN_ROOT = 0x10
+
+_HOSTS = ("1", "self")
+"""Processes whose root is the host's: the first of all, where it may be seen, and an agent that
+runs in no container."""
+
+File = tuple[int, int]
+"""Device and inode."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -109,12 +118,19 @@ def _write(descriptor: int, before: bytes, after: bytes) -> None:
 @contextmanager
 def _lists(target: Target) -> Iterator[list[int]]:
     """Open every list of a target's pod that can be changed, each file once."""
-    opened: dict[tuple[int, int], int] = {}
+    opened: dict[File, int] = {}
     try:
         for pid in _processes(target):
             with suppress(OSError), _root(pid) as root:
                 for path in (*LISTS, *_named(pid)):
-                    _open_list(root, path, opened, f"{path} of {target.id}")
+                    descriptor = _open_list(root, path, os.O_RDWR)
+                    if descriptor is None:
+                        continue
+                    file = _file(descriptor)
+                    if file in opened or file in _of_host(path):
+                        os.close(descriptor)
+                    else:
+                        opened[file] = descriptor
         yield list(opened.values())
     finally:
         for descriptor in opened.values():
@@ -154,7 +170,7 @@ def _named(pid: int) -> list[str]:
 
 
 @contextmanager
-def _root(pid: int) -> Iterator[int]:
+def _root(pid: int | str) -> Iterator[int]:
     descriptor = os.open(PROC / f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -162,19 +178,35 @@ def _root(pid: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _open_list(root: int, path: str, opened: dict[tuple[int, int], int], called: str) -> None:
+def _open_list(root: int, path: str, access: int) -> int | None:
     """Open a file below another root; links in there are followed in there, and never out of it."""
-    flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    flags = access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     how = (ctypes.c_uint64 * 3)(flags, 0, _RESOLVE_IN_ROOT)
-    descriptor = _libc.syscall(
+    descriptor: int = _libc.syscall(
         ctypes.c_long(_OPENAT2), root, path.encode(), ctypes.byref(how), ctypes.sizeof(how)
     )
     if descriptor < 0:
-        logger(__name__).debug("%s: %s", called, os.strerror(ctypes.get_errno()))
-        return
+        logger(__name__).debug("%s: %s", path, os.strerror(ctypes.get_errno()))
+        return None
     found = os.fstat(descriptor)
-    key = found.st_dev, found.st_ino
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES or key in opened:
+    if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES:
         os.close(descriptor)
-        return
-    opened[key] = descriptor
+        return None
+    return descriptor
+
+
+def _file(descriptor: int) -> File:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def _of_host(path: str) -> set[File]:
+    """Say which file the host itself sees there."""
+    found: set[File] = set()
+    for pid in _HOSTS:
+        with suppress(OSError), _root(pid) as root:
+            descriptor = _open_list(root, path, os.O_RDONLY)
+            if descriptor is not None:
+                found.add(_file(descriptor))
+                os.close(descriptor)
+    return found

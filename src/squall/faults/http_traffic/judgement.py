@@ -93,7 +93,7 @@ def _unopened(values: Mapping[str, float]) -> str:
         return ""
     return (
         f"; {sealed:g} TLS connections could not be opened: the client trusts only what it pins, "
-        "or no certificate was given; in these, connections are hit, not requests"
+        "or no certificate was given; of these, whole connections are hit, or none"
     )
 
 
@@ -139,10 +139,11 @@ def _delay(fault: HTTPFault, before: Sample | None, values: Mapping[str, float])
     said = f"delay {held_ms:.1f} ms, mean of {count:g}"
     if values.get("request_status"):
         # What a client feels is worth more than what a proxy says of itself; that it waited for
-        # longer may be the server's doing.
-        plain_ms = before.values.get("request_ms", 0.0) if before else 0.0
-        felt_ms = values.get("request_ms", 0.0) - plain_ms
-        said = f"{said}; {felt_ms:.1f} ms more for a request of ours"
+        # longer is the server's doing.
+        felt_ms = values.get("request_ms", 0.0)
+        plain_ms = before.values.get("request_ms") if before else None
+        said = f"{said}; a request of ours took {felt_ms:.1f} ms"
+        said += f", {plain_ms:.1f} ms before" if plain_ms else ""
         if felt_ms < asked_ms - slack_ms:
             return Finding(Verdict.MISMATCH, "delay", said)
     if held_ms > asked_ms + slack_ms and count < FEWEST_LATE:

@@ -85,6 +85,14 @@ class Connection(http.client.HTTPConnection):
         sock.connect((host, port))
         self.sock, self.auto_open = sock, 0
 
+    @classmethod
+    def over(cls, sock: Any) -> "Connection":
+        """Be a client over a socket that is connected already."""
+        made = cls.__new__(cls)
+        http.client.HTTPConnection.__init__(made, "localhost", timeout=SECONDS)
+        made.sock, made.auto_open = sock, 0
+        return made
+
     def ask(
         self, method: str, path: str, body: str | None = None, **headers: str
     ) -> tuple[int, Any]:

@@ -41,9 +41,17 @@ class RealPart:
     cables: Cables
 
     def snapshot(self):
-        listening = self.cables.run(self.cables.target, "ss", "-Hltn")
-        addresses = sorted(line.split()[3] for line in listening.splitlines())
-        return [self.cables.snapshot(), addresses]
+        # Neither addresses nor states of devices: IPv6 settles by itself in its first second.
+        inside = self.cables.target
+        listening = self.cables.run(inside, "ss", "-Hltn").splitlines()
+        devices = self.cables.run(inside, "ip", "-o", "link").splitlines()
+        rules = self.cables.run(inside, "nft", "--stateless", "list", "ruleset")
+        return [
+            rules,
+            self.cables.run(inside, "tc", "-j", "qdisc", "show"),
+            sorted(line.split()[3] for line in listening),
+            sorted(line.split()[1] for line in devices),
+        ]
 
     def foreign(self):
         return self.cables.run(self.cables.target, "nft", "-s", "list", "table", "inet", "theirs")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,23 @@ async def test_what_is_no_file_is_no_list(target, root):
     (root / LISTS[3].lstrip("/")).mkdir()
     await LinuxTrust().apply(target, {"a/.": A})
     assert await LinuxTrust().ours(target) == {"a/.": A}  # in the one that was named
+
+
+@pytest.fixture
+def rootless():
+    """A target that sees the files of the host, as a local workload does."""
+    with subprocess.Popen(("sleep", "600")) as process:
+        yield Target("default/web", "", "", process.pid, namespaces.started(process.pid))
+        process.kill()
+
+
+async def test_the_lists_of_the_host_itself_are_never_touched(rootless, debian):
+    lists = [path for path in map(Path, LISTS) if path.exists()]
+    before = {path: path.read_bytes() for path in lists}
+    assert before, "this host has no list to be spared"
+    await LinuxTrust().apply(rootless, {"a/.": A})
+    assert {path: path.read_bytes() for path in lists} == before
+    assert await LinuxTrust().roots(rootless) == ""
 
 
 async def test_a_target_that_has_ended_is_told(target):

@@ -59,7 +59,7 @@ async def test_where_nothing_flows_a_request_of_ours_shows_it():
     assert scene.http.requests[-1] == ("GET", "/api/")
     assert (judged.verdict, sample.way) == (Verdict.CONFIRMED, Way.ACTIVE)
     assert judged.measured == (
-        "delay 100.0 ms, mean of 1; 100.0 ms more for a request of ours (active)"
+        "delay 100.0 ms, mean of 1; a request of ours took 102.0 ms, 2.0 ms before (active)"
     )
 
 
@@ -119,8 +119,8 @@ async def test_no_request_is_sent_that_could_do_harm_or_tell_nothing(fields):
             {"sealed": 3},
             (
                 "no request could be read; 3 TLS connections could not be opened: the client "
-                "trusts only what it pins, or no certificate was given; in these, connections are "
-                "hit, not requests"
+                "trusts only what it pins, or no certificate was given; of these, whole "
+                "connections are hit, or none"
             ),
         ),
     ],
