@@ -22,11 +22,12 @@ class Peer:
     """Addresses that only nodes translate into those of pods: nobody answers a ping there."""
 
 
-_OF_THE_NETWORK = frozenset({"network", "dns", "http"})
-"""First words of needs that are met in network namespaces."""
-
 Peers = Mapping[str, Sequence[Peer]]
 """Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
+
+
+_OF_NETWORKS = {"dns", "http", "network"}
+"""What needs begin with that are met by acting on a network namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class FaultKind:
 
     @property
     def by_network(self) -> bool:
-        """Does it act on all that shares the target's network, as a node does with some pods?"""
-        return any(need.partition(":")[0] in _OF_THE_NETWORK for need in self.needs)
+        """Does it act on a whole network? Pods on that of their node are then spared."""
+        return any(need.partition(":")[0] in _OF_NETWORKS for need in self.needs)
 
 
 def load(path: str) -> Any:  # noqa: ANN401  (each room has its own types)
