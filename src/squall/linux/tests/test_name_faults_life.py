@@ -21,7 +21,7 @@ from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent, s
 pytestmark = [pytest.mark.host]
 
 RULE = NameRule("a/.", (), (), Answer("code", 2))
-OTHER = NameRule("b/.", ("b.example",), (), Answer("code", 3))
+OTHER = NameRule("b/.", ("b.example",), (1,), Answer("code", 3), 100.0, 2_000, 1_000)
 NAME = "a.example"
 
 
