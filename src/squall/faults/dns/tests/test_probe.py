@@ -94,6 +94,11 @@ async def test_a_delay_is_confirmed_by_how_long_queries_were_held(names):
     assert "200.0 ms late, mean of 3" in judgement.measured
 
 
+async def test_an_answer_that_is_later_than_anybody_waits_is_not_missed(names):
+    judgement = await judged(names, fault(NXDOMAIN, delay_us=30_000_000))
+    assert judgement.verdict is not Verdict.MISMATCH
+
+
 @pytest.mark.parametrize(
     ("delay_ms", "delayed", "verdict"),
     [
