@@ -99,7 +99,7 @@ fn whole(queue: u16, port: u16, held: Held) -> Message {
         // Packets with an address of one link do not find the way to another.
         for streams in ["standing", "streams"] {
             rule(batch, streams, |rule| {
-                rule.to_one_link();
+                rule.within_one_link();
                 rule.expression("immediate", |data| {
                     data.number(1, 0);
                     data.nested(2, |value| value.nested(2, |verdict| verdict.number(1, 1)));
@@ -181,7 +181,7 @@ impl Expressions<'_> {
     }
 
     /// Packets to an IPv6 address of one link, fe80::/10.
-    fn to_one_link(&mut self) {
+    fn within_one_link(&mut self) {
         self.expression("meta", |data| {
             data.number(1, 1);
             data.number(2, 15); // nfproto
