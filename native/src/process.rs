@@ -26,6 +26,29 @@ pub fn pidfd(pid: i32) -> Result<OwnedFd, Errno> {
     Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// A copy of a descriptor of another process, or of one of its threads (from Linux 6.9 on, where it
+/// is not the first one).
+pub fn descriptor_of(tid: i32, number: i32) -> std::io::Result<OwnedFd> {
+    const PIDFD_THREAD: i32 = nix::libc::O_EXCL;
+    const OF_THE_LEADER: i32 = 0;
+    let copy = |flags: i32| {
+        // SAFETY: the calls take plain numbers and return a new descriptor or -1.
+        unsafe {
+            let process =
+                crate::system::own(
+                    nix::libc::syscall(nix::libc::SYS_pidfd_open, tid, flags) as i32
+                )?;
+            crate::system::own(nix::libc::syscall(
+                nix::libc::SYS_pidfd_getfd,
+                process.as_raw_fd(),
+                number,
+                0,
+            ) as i32)
+        }
+    };
+    copy(OF_THE_LEADER).or_else(|_| copy(PIDFD_THREAD))
+}
+
 /// SIGKILL by a handle, so that nobody else with that number is hit; that it has ended is fine.
 pub fn kill(process: &OwnedFd) -> Outcome<()> {
     let (fd, signal) = (process.as_raw_fd(), Signal::SIGKILL as i32);

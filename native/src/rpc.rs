@@ -19,7 +19,7 @@ const LONGEST_REQUEST: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the one who asked should do next; the families of `squall.errors`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
     /// Change the request.
     InvalidFault,
@@ -30,7 +30,7 @@ pub enum Family {
 }
 
 /// Why something was not done. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     kind: Family,
     message: String,

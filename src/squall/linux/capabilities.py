@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from squall.errors import SquallError
 from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
 from squall.injection.world.target import Target
 from squall.linux import namespaces
+from squall.linux.http_trial import proxied
 from squall.linux.lanes import Lanes
 from squall.linux.name_trial import answered
 from squall.linux.network import LinuxNetwork
@@ -36,8 +38,9 @@ class LinuxCapabilities:
     def __init__(
         self, more: Mapping[str, Callable[[], Awaitable[Capability]]] | None = None
     ) -> None:
-        self._trials = {
-            "dns:answers": _answers,
+        self._trials: dict[str, Callable[[], Awaitable[Capability]]] = {
+            "dns:answers": partial(_inside, "dns:answers", answered),
+            "http:proxy": partial(_inside, "http:proxy", proxied),
             "network:partition": _partition,
             "network:shape": _shape,
             **(more or {}),
@@ -68,13 +71,13 @@ _SHAPED = NetworkState(
 )
 
 
-async def _answers() -> Capability:
-    name = "dns:answers"
+async def _inside(name: str, trial: Callable[[str, Target], Awaitable[Capability]]) -> Capability:
+    """Try something in a target that ends with the trial."""
     if refused := _blind():
         return Capability(name, Ability.MISSING, "", refused)
     try:
         async with asyncio.timeout(TRIAL_SECONDS), _target() as target:
-            return await answered(name, target)
+            return await trial(name, target)
     except SquallError as refused_it:
         return Capability(name, Ability.MISSING, "", str(refused_it))
     except (OSError, TimeoutError) as failed:

@@ -87,6 +87,7 @@ def test_pods_on_the_network_of_their_node_are_spared_by_network_faults_alone():
     [
         ("NetworkChaos", {"action": "delay", "delay": {"latency": "1ms"}}, True),
         ("DNSChaos", {"action": "error"}, True),
+        ("HTTPChaos", {"target": "Request", "port": 80, "abort": True}, True),
         ("PodChaos", {"action": "pod-kill"}, False),
     ],
 )

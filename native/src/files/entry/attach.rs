@@ -1,0 +1,247 @@
+//! A file system of ours, made here, put into place in another mount namespace, and taken away.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::place::{mount_of, SOURCE, SUBTYPE};
+use crate::system::{check, own};
+
+const FSCONFIG_SET_FLAG: u32 = 0;
+const FSCONFIG_SET_STRING: u32 = 1;
+const FSCONFIG_CMD_CREATE: u32 = 6;
+const FSOPEN_CLOEXEC: u32 = 1;
+const FSMOUNT_CLOEXEC: u32 = 1;
+const OPEN_TREE_CLONE: u32 = 1;
+const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+const MOVE_MOUNT_SET_GROUP: u32 = 0x100;
+
+/// `ST_` flags of statvfs and the mount attributes that mean the same.
+const SAME: [(u64, u64); 6] = [
+    (libc::ST_RDONLY, 0x1),
+    (libc::ST_NOSUID, 0x2),
+    (libc::ST_NODEV, 0x4),
+    (libc::ST_NOEXEC, 0x8),
+    (libc::ST_NOATIME, 0x10),
+    (libc::ST_NODIRATIME, 0x80),
+];
+
+/// Makes the mount for `device` (/dev/fuse, open), to stand over `directory`; it stands nowhere yet.
+///
+/// What its mount forbids, as to write, is forbidden here as well.
+pub fn make(device: &OwnedFd, directory: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain call.
+    let context =
+        own(unsafe { libc::syscall(libc::SYS_fsopen, c"fuse".as_ptr(), FSOPEN_CLOEXEC) } as i32)?;
+    let set = |key: &CStr, value: &str| {
+        let value = CString::new(value)?;
+        configure(&context, FSCONFIG_SET_STRING, Some(key), Some(&value))
+    };
+    set(c"source", SOURCE)?;
+    set(c"subtype", SUBTYPE)?;
+    set(c"fd", &device.as_raw_fd().to_string())?;
+    set(c"rootmode", "40000")?;
+    set(c"user_id", "0")?;
+    set(c"group_id", "0")?;
+    for flag in [c"default_permissions", c"allow_other"] {
+        configure(&context, FSCONFIG_SET_FLAG, Some(flag), None)?;
+    }
+    configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+    let attributes = attributes(directory)?;
+    // SAFETY: plain call.
+    own(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            FSMOUNT_CLOEXEC,
+            attributes,
+        )
+    } as i32)
+}
+
+fn configure(
+    context: &OwnedFd,
+    verb: u32,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> io::Result<()> {
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: strings outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            verb,
+            pointer(key),
+            pointer(value),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+fn attributes(directory: &OwnedFd) -> io::Result<u64> {
+    // SAFETY: all zero is a valid statvfs, and outlives the call.
+    let flags = unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        check(libc::fstatvfs(directory.as_raw_fd(), &raw mut found))?;
+        found.f_flag
+    };
+    let set = SAME.iter().filter(|(flag, _)| flags & flag != 0);
+    Ok(set.fold(0, |all, (_, attribute)| all | attribute))
+}
+
+/// Puts a mount over a directory in the mount namespace of a process.
+///
+/// Where the directory's own mount is shared, `shared` is where that stands: nobody else who shares
+/// it gets ours.
+pub fn put(
+    namespace: &File,
+    mount: &OwnedFd,
+    directory: &OwnedFd,
+    shared: Option<&Path>,
+) -> io::Result<()> {
+    inside(namespace, || {
+        let _group = shared
+            .map(|point| Group::left(point, directory))
+            .transpose()?;
+        move_mount(mount, directory, 0)
+    })
+}
+
+/// Moves the mount that stands at `point` to another directory.
+pub fn move_to(namespace: &File, point: &Path, to: &OwnedFd) -> io::Result<()> {
+    inside(namespace, || move_mount(&open_tree(point, 0)?, to, 0))
+}
+
+/// Takes away what stands at `path`, if that is mount `id`; `lazily`: though it is in use.
+///
+/// ESTALE where something else stands on it.
+pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Result<()> {
+    inside(namespace, || {
+        let top = open_tree(path, 0)?;
+        if mount_of(&top)? != id {
+            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+        }
+        drop(top);
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let lazily = if lazily { libc::MNT_DETACH } else { 0 };
+        // SAFETY: the name outlives the call.
+        check(unsafe { libc::umount2(name.as_ptr(), lazily | libc::UMOUNT_NOFOLLOW) }).map(drop)
+    })
+}
+
+/// A group of mounts that tell one another of theirs, while one of them has left it.
+struct Group {
+    member: OwnedFd,
+    left_by: OwnedFd,
+}
+
+impl Group {
+    /// Takes the mount at `point`, in which `directory` is, out of its group until this is dropped.
+    fn left(point: &Path, directory: &OwnedFd) -> io::Result<Self> {
+        let left_by = open_tree(point, 0)?;
+        if mount_of(&left_by)? != mount_of(directory)? {
+            return Err(io::Error::other(format!(
+                "{} is shared with other mount namespaces, and hidden by another mount",
+                point.display()
+            )));
+        }
+        let member = open_tree(point, OPEN_TREE_CLONE)?; // without a member its group would end
+        let private = MountAttributes {
+            propagation: libc::MS_PRIVATE,
+            ..MountAttributes::default()
+        };
+        // SAFETY: name and structure outlive the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                left_by.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                &raw const private,
+                size_of::<MountAttributes>(),
+            )
+        })?;
+        Ok(Self { member, left_by })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(error) = move_mount(&self.member, &self.left_by, MOVE_MOUNT_SET_GROUP) {
+            crate::system::log(&format!(
+                "a shared mount could not be shared again: {error}"
+            ));
+        }
+    }
+}
+
+/// `struct mount_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn open_tree(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let flags = flags | libc::O_CLOEXEC as u32;
+    // SAFETY: the name outlives the call.
+    own(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags) } as i32)
+}
+
+fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result<()> {
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | more;
+    let (from, to) = (mount.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: empty names, as the flags say.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            from,
+            c"".as_ptr(),
+            to,
+            c"".as_ptr(),
+            flags,
+        )
+    })
+    .map(drop)
+}
+
+/// Does something in a mount namespace, in a child: its own stays as it is. One thread only.
+fn inside(namespace: &File, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    // SAFETY: this process has one thread, so the child may go on as it likes.
+    let child = check(unsafe { libc::fork() })?;
+    if child == 0 {
+        let done = nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)
+            .map_err(io::Error::from)
+            .and_then(|()| act());
+        let status = match done {
+            Ok(()) => 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EPROTO),
+        };
+        // SAFETY: ends at once; nothing is to be written or taken back.
+        unsafe { libc::_exit(status.min(255)) };
+    }
+    let mut status = 0;
+    // SAFETY: the status outlives the call.
+    while let Err(error) = check(unsafe { libc::waitpid(child, &raw mut status, 0) }) {
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+        (true, 0) => Ok(()),
+        (true, errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::Error::other(
+            "the process that was to mount has been killed",
+        )),
+    }
+}

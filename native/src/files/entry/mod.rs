@@ -1,0 +1,18 @@
+//! The way of a filter into a running container, and out of it.
+
+pub mod attach;
+mod descriptions;
+pub mod instead;
+mod locks;
+mod mappings;
+mod moves;
+pub mod passage;
+pub mod place;
+mod places;
+mod plan;
+pub mod repoint;
+pub mod scan;
+#[cfg(test)]
+mod target;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Into a container and out of it: the mount, and all that is open below it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::attach;
+use super::instead::{Source, Way};
+use super::place::{mount_of, mounts, open_below, Mount, Place};
+use super::repoint::{repoint, Job, Manner, Report};
+use super::scan::{all_processes, namespace, Where};
+use crate::rpc::Refusal;
+
+/// How long to try to take a mount away before it is only hidden until nobody uses it any more.
+const UNUSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// A mount of ours in a container.
+pub struct Standing {
+    pub place: Place,
+    pub id: u64,
+}
+
+/// Puts `mount` over a place of the container of `pid`, and moves to it all that is open there.
+///
+/// On an error everything is as before.
+pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report), Refusal> {
+    let refused = |doing: &str, error: &io::Error| {
+        Refusal::of_kernel(format!("{doing} {}", place.path.display()), error)
+    };
+    let own = namespace(pid).ok_or_else(|| Refusal::try_again("the target has ended"))?;
+    for other in [std::process::id() as i32, 1] {
+        if namespace(other).as_ref() == Some(&own) {
+            return Err(Refusal::invalid(
+                "the target has no mount namespace of its own: everybody on the host would suffer",
+            ));
+        }
+    }
+    let before = place
+        .mounts(pid)
+        .map_err(|error| refused("look at mounts of", &error))?;
+    let below = mount_of(&place.directory).map_err(|error| refused("look at", &error))?;
+    let shared = mounts(pid)
+        .map_err(|error| refused("look at mounts of", &error))?
+        .into_iter()
+        .find(|one| one.id == below && one.is_shared());
+    let entry = open_namespace(pid).map_err(|error| refused("enter the container of", &error))?;
+    let point = shared.as_ref().map(|one| one.point.as_path());
+    attach::put(&entry, &mount, &place.directory, point)
+        .map_err(|error| refused("mount over", &error))?;
+    let id = mount_of(&mount).map_err(|error| refused("look at the mount over", &error))?;
+    let from = Where {
+        namespaces: BTreeSet::from([own]),
+        path: place.path.clone(),
+        mounts: before,
+    };
+    let source = Source {
+        to: &mount,
+        real: &place.directory,
+        way: Way::In,
+        filter: None,
+    };
+    let manner = Manner {
+        nudge: None,
+        at_once: false,
+    };
+    let moved = repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    );
+    let standing = Standing { place, id };
+    drop(mount); // it would be in use
+    match moved {
+        Ok(report) => Ok((standing, report)),
+        Err(refusal) => {
+            leave(&[&standing], Some(std::process::id() as i32), None)?;
+            Err(refusal)
+        }
+    }
+}
+
+/// Moves back all that is open in mounts of ours, and takes them away.
+///
+/// `filter` is the process that still serves them. Without one, `abort` ends the wait of those who
+/// asked it.
+pub fn leave(
+    standings: &[&Standing],
+    filter: Option<i32>,
+    abort: Option<&mut dyn FnMut()>,
+) -> Result<Report, Refusal> {
+    let found: Vec<BTreeMap<PathBuf, (i32, Vec<Mount>)>> =
+        standings.iter().map(|one| everywhere(one)).collect();
+    let wheres: Vec<Where> = standings
+        .iter()
+        .zip(&found)
+        .map(|(one, found)| Where {
+            namespaces: found.keys().cloned().collect(),
+            path: one.place.path.clone(),
+            mounts: found
+                .values()
+                .flat_map(|(_, mounts)| mounts)
+                .map(|one| one.id)
+                .collect(),
+        })
+        .collect();
+    let sources: Vec<Source<'_>> = standings
+        .iter()
+        .map(|one| Source {
+            to: &one.place.directory,
+            real: &one.place.directory,
+            way: Way::Out,
+            filter,
+        })
+        .collect();
+    let jobs: Vec<Job<'_>> = wheres
+        .iter()
+        .zip(&sources)
+        .map(|(from, source)| Job { from, source })
+        .collect();
+    let manner = Manner {
+        at_once: abort.is_some(),
+        nudge: abort,
+    };
+    let mut report = repoint(&jobs, manner)?;
+    let mut taken = Ok(());
+    for ((one, found), job) in standings.iter().zip(&found).zip(&jobs).rev() {
+        for (pid, mounts) in found.values() {
+            for mount in mounts.iter().rev() {
+                let done = take_away(*pid, mount, &one.place.directory, job, &mut report);
+                taken = taken.and(done);
+            }
+        }
+    }
+    taken.map(|()| report)
+}
+
+/// The mount itself, and its copies in mount namespaces that have been made since.
+fn everywhere(one: &Standing) -> BTreeMap<PathBuf, (i32, Vec<Mount>)> {
+    let mut found = in_all_namespaces(|mount| mount.id == one.id || mount.is_ours());
+    let all = || found.values().flat_map(|(_, mounts)| mounts);
+    let itself = all().find(|mount| mount.id == one.id);
+    let device = itself
+        .filter(|mount| mount.is_ours())
+        .map(|mount| mount.device.clone());
+    for (_, mounts) in found.values_mut() {
+        mounts.retain(|mount| mount.id == one.id || Some(&mount.device) == device.as_ref());
+    }
+    found.retain(|_, (_, mounts)| !mounts.is_empty());
+    found
+}
+
+/// Has all that is open in a mount of ours be opened there once more: rules say otherwise by now.
+pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
+    let found = everywhere(standing);
+    let shown = standing.place.path.to_string_lossy();
+    let top = Place::find(pid, &shown)?;
+    if mount_of(&top.directory).ok() != Some(standing.id) {
+        let message = format!("another mount stands on {shown}");
+        return Err(Refusal::try_again(message));
+    }
+    let from = Where {
+        namespaces: found.into_keys().collect(),
+        path: standing.place.path.clone(),
+        mounts: BTreeSet::from([standing.id]),
+    };
+    let source = Source {
+        to: &top.directory,
+        real: &standing.place.directory,
+        way: Way::Again,
+        filter: None,
+    };
+    let manner = Manner {
+        nudge: None,
+        at_once: false,
+    };
+    repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    )
+}
+
+/// Mounts that fit, by mount namespace, with a process that is in it.
+pub fn in_all_namespaces(fits: impl Fn(&Mount) -> bool) -> BTreeMap<PathBuf, (i32, Vec<Mount>)> {
+    let mut found = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for pid in all_processes() {
+        let Some(own) = namespace(pid) else { continue };
+        if seen.contains(&own) {
+            continue;
+        }
+        let Ok(all) = mounts(pid) else { continue }; // it has ended: another may be there
+        seen.insert(own.clone());
+        let fitting: Vec<Mount> = all.into_iter().filter(|one| fits(one)).collect();
+        if !fitting.is_empty() {
+            found.insert(own, (pid, fitting));
+        }
+    }
+    found
+}
+
+fn take_away(
+    pid: i32,
+    mount: &Mount,
+    real: &OwnedFd,
+    job: &Job<'_>,
+    report: &mut Report,
+) -> Result<(), Refusal> {
+    let Ok(entry) = open_namespace(pid) else {
+        return Ok(()); // the namespace is gone with its last process, or will be found again
+    };
+    let started = Instant::now();
+    loop {
+        rescue_children(pid, &entry, mount, real);
+        let lazily = started.elapsed() > UNUSED_WITHIN;
+        match attach::take_away(&entry, &mount.point, mount.id, lazily) {
+            Ok(()) => {
+                if lazily {
+                    let hidden = "still in use: unmounted lazily".to_owned();
+                    *report.left.entry(hidden).or_default() += 1;
+                }
+                return Ok(());
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
+                // Somebody has opened something since.
+                let jobs = [Job {
+                    from: job.from,
+                    source: job.source,
+                }];
+                let _ = repoint(
+                    &jobs,
+                    Manner {
+                        nudge: None,
+                        at_once: false,
+                    },
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) if gone(pid, mount.id) => {
+                let _ = error;
+                return Ok(());
+            }
+            Err(error) => {
+                let doing = format!("take the mount at {} away", mount.point.display());
+                return Err(Refusal::of_kernel(doing, &error));
+            }
+        }
+    }
+}
+
+fn gone(pid: i32, id: u64) -> bool {
+    mounts(pid).map_or(true, |all| all.iter().all(|one| one.id != id))
+}
+
+/// Mounts that others have put below ours go to the same place of the real directory.
+fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) {
+    let all = mounts(pid).unwrap_or_default();
+    for child in all
+        .iter()
+        .filter(|one| one.parent == mount.id && !one.is_ours())
+    {
+        let Ok(path) = child.point.strip_prefix(&mount.point) else {
+            continue;
+        };
+        let moved = open_below(real, path, libc::O_PATH, libc::RESOLVE_BENEATH)
+            .and_then(|to| attach::move_to(entry, &child.point, &to));
+        if let Err(error) = moved {
+            crate::system::log(&format!("mount at {}: {error}", child.point.display()));
+        }
+    }
+}
+
+pub fn open_namespace(pid: i32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/ns/mnt"))
+}
+
+/// Takes away every mount of ours that nobody serves any more, or only in the namespace of `pid`.
+pub fn restore(pid: Option<i32>) -> Result<Report, Refusal> {
+    let only = pid.and_then(namespace);
+    let mut report = Report::default();
+    let mut found = in_all_namespaces(Mount::is_ours);
+    found.retain(|own, _| pid.is_none() || only.as_ref() == Some(own));
+    for (own, (pid, mounts)) in found {
+        let entry = open_namespace(pid).map_err(|error| Refusal::of_kernel("enter", &error))?;
+        for mount in mounts.iter().rev() {
+            let doing = format!("take the mount at {} away", mount.point.display());
+            // Hidden first: nothing else shows the directory that is below it.
+            attach::take_away(&entry, &mount.point, mount.id, true)
+                .map_err(|error| Refusal::of_kernel(&doing, &error))?;
+            let place = Place::of_namespace(pid, &mount.point)?;
+            let from = Where {
+                namespaces: BTreeSet::from([own.clone()]),
+                path: PathBuf::from("/"), // files of a hidden mount are shown from its root
+                mounts: BTreeSet::from([mount.id]),
+            };
+            let source = Source {
+                to: &place.directory,
+                real: &place.directory,
+                way: Way::Out,
+                filter: None,
+            };
+            let jobs = [Job {
+                from: &from,
+                source: &source,
+            }];
+            report.merge(repoint(
+                &jobs,
+                Manner {
+                    nudge: None,
+                    at_once: true,
+                },
+            )?);
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,200 @@
+//! A file system that passes everything on to a directory, but for what rules say.
+//!
+//! Whoever mounts it opens /dev/fuse and the directory (`O_PATH`), makes the mount with that
+//! descriptor, and then has the requests served:
+//!
+//! ```text
+//! let rules = Arc::new(Rules::new(volume: &request::Volume)?);      // -> Result<_, Refusal>
+//! let filter = Filter::new(fuse_fd, underlying, Arc::clone(&rules))?; // -> io::Result<Filter>
+//! filter.run()?;             // starts threads of its own and returns; INIT is answered there
+//! rules.replace(&volume)?;   // live; the same again changes nothing; on a refusal, neither
+//! rules.counters();          // BTreeMap<String, Counters>
+//! filter.bypassing();        // open descriptors that rules now name, and must be opened anew
+//! filter.ended();            // RawFd: readable when the kernel has closed the connection
+//! filter.lose()?;            // power loss now: BTreeMap<String, u64>, bytes lost by source
+//! drop(filter);              // ends the threads; the mount answers ENOTCONN from then on
+//! ```
+//!
+//! The mount needs `default_permissions` and `allow_other`; all rights of root in the first user
+//! namespace, and `RLIMIT_NOFILE` as high as it goes.
+
+mod abi;
+mod account;
+pub mod alone;
+mod anchors;
+mod attributes;
+mod caller;
+mod data;
+mod delays;
+mod device;
+mod directories;
+mod file_handle;
+pub mod glob;
+mod metadata;
+pub mod methods;
+mod mistakes;
+mod names;
+mod nodes;
+mod open_files;
+mod paths;
+mod pruning;
+mod rules;
+mod serve;
+mod space;
+mod sys;
+mod undo;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, RwLock};
+
+use crate::system::own;
+use delays::Delays;
+use device::Device;
+use nodes::Nodes;
+use open_files::OpenFiles;
+pub use rules::Rules;
+use undo::Spill;
+use workers::Workers;
+
+/// One mount, and the threads that serve it.
+pub struct Filter(Arc<Shared>);
+
+/// What those threads share.
+struct Shared {
+    device: Device,
+    nodes: Nodes,
+    open_files: OpenFiles,
+    rules: Arc<Rules>,
+    delays: Delays,
+    workers: Workers,
+    spill: OnceLock<Spill>,
+    /// Held by whoever changes files that a rule keeps account of; alone by who takes power away.
+    gate: RwLock<()>,
+    /// Whether the kernel is being asked to forget files, or cannot be asked.
+    pruning: AtomicBool,
+    /// What this kernel and we have agreed on (`abi::init`).
+    features: AtomicU64,
+    /// What of it is not to be agreed on.
+    refused: u64,
+    /// Whether the kernel may serve files by itself.
+    passes: AtomicBool,
+    /// Becomes readable when the kernel has closed the connection.
+    ended: OwnedFd,
+}
+
+impl Filter {
+    /// Makes ready to serve requests from `fuse` for what is in `underlying`.
+    pub fn new(fuse: OwnedFd, underlying: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
+        // SAFETY: plain calls; the limit outlives its call. A failure leaves the limit as it was.
+        let ended = unsafe {
+            let mut limit = std::mem::zeroed::<libc::rlimit>();
+            if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
+            // Threads come and go: one arena for all of them, not 64 MiB of addresses each.
+            #[cfg(target_env = "gnu")]
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            own(libc::eventfd(0, libc::EFD_CLOEXEC))?
+        };
+        Ok(Self(Arc::new(Shared {
+            device: Device::new(fuse),
+            nodes: Nodes::new(underlying)?,
+            open_files: OpenFiles::default(),
+            rules,
+            delays: Delays::default(),
+            workers: Workers::default(),
+            spill: OnceLock::new(),
+            gate: RwLock::new(()),
+            pruning: AtomicBool::new(false),
+            features: AtomicU64::new(0),
+            refused: 0,
+            passes: AtomicBool::new(false),
+            ended,
+        })))
+    }
+
+    /// Has it do without what Linux 6.1 lacks; before it runs.
+    pub fn limited_to_linux_6_1(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.refused = abi::init::PASSTHROUGH | abi::init::DIRECT_IO_ALLOW_MMAP;
+        }
+        self
+    }
+
+    /// Starts to serve, and returns.
+    pub fn run(&self) -> io::Result<()> {
+        workers::start(&self.0)
+    }
+
+    /// How many open descriptors the kernel serves although a rule wants to see what they do.
+    pub fn bypassing(&self) -> usize {
+        let rules = self.0.rules.now();
+        let wanted = |node: &nodes::Node| rules.need_data(self.0.verdict(node, &rules));
+        self.0.open_files.bypassing(wanted)
+    }
+
+    /// Readable when the kernel has closed the connection: the mount is gone.
+    pub fn ended(&self) -> RawFd {
+        self.0.ended.as_raw_fd()
+    }
+
+    /// Has requests that wait be served now: nobody who waits can be stopped to be re-pointed.
+    pub fn release(&self) {
+        self.0.delays.release();
+    }
+
+    /// Takes away what was written and not synced, where a rule says so; bytes lost by source.
+    pub fn lose(&self) -> io::Result<BTreeMap<String, u64>> {
+        self.0.lose().map_err(io::Error::from_raw_os_error)
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        self.0.workers.stop();
+        self.0.delays.stop();
+    }
+}
+
+impl Shared {
+    /// Has this been agreed on?
+    fn has(&self, feature: u64) -> bool {
+        self.features.load(Ordering::Relaxed) & feature != 0
+    }
+
+    /// Tells that the connection has ended.
+    fn end(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes, as an eventfd wants them.
+        unsafe { libc::write(self.ended.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// The rules that fit a node by any of its names.
+    fn verdict(&self, node: &nodes::Node, rules: &rules::Compiled) -> u64 {
+        let moment = (rules.generation, self.nodes.tree.load(Ordering::Relaxed));
+        if let Some((known, verdict)) = nodes::state(node).verdict {
+            if known == moment {
+                return verdict;
+            }
+        }
+        let paths = self.nodes.paths(node);
+        let verdict = paths
+            .iter()
+            .fold(0, |mask, path| mask | rules.fitting(path));
+        nodes::state(node).verdict = Some((moment, verdict));
+        verdict
+    }
+
+    fn spill(&self) -> Result<&Spill, device::Errno> {
+        if let Some(spill) = self.spill.get() {
+            return Ok(spill);
+        }
+        let made = Spill::new().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+        Ok(self.spill.get_or_init(|| made))
+    }
+}

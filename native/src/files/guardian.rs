@@ -1,0 +1,329 @@
+//! A small process beside the filter's: it moves what the target has open, and takes all back when
+//! the filter dies.
+//!
+//! It keeps /dev/fuse open, so that requests wait, and do not fail, until the target stands still and
+//! can be given the real files. What may have to wait for the filter itself, it does in children.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::entry::passage::{self, Standing};
+use super::entry::place::{mount_of, Place};
+use super::entry::repoint::Report;
+use super::messages;
+use crate::process;
+use crate::rpc::Refusal;
+use crate::system::{self, check};
+
+/// How long the guardian may take for one thing.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How often what a dead filter has left is tried to be taken back, once a second.
+const ATTEMPTS: usize = 60;
+
+/// What the filter's process asks for.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// With three descriptors: /dev/fuse, the mount, the directory below it.
+    Enter {
+        path: PathBuf,
+    },
+    /// Open all once more.
+    Renew {
+        path: PathBuf,
+    },
+    Leave {
+        path: PathBuf,
+    },
+    Quit,
+}
+
+/// The guardian, as the filter's process sees it.
+pub struct Guardian {
+    socket: OwnedFd,
+}
+
+impl Guardian {
+    /// Starts it, for the container of `target`. Must be called before any thread is started.
+    pub fn start(target: i32) -> io::Result<Self> {
+        let (ours, theirs) = messages::pair()?;
+        let filter = std::process::id() as i32;
+        let handle = process::pidfd(filter)?;
+        // SAFETY: there is one thread, so the child may go on as it likes.
+        if check(unsafe { libc::fork() })? == 0 {
+            drop(ours);
+            // SAFETY: plain call; a fresh child is never a group leader.
+            unsafe { libc::setsid() };
+            let mut watch = Watch {
+                socket: theirs,
+                filter: handle,
+                filter_pid: filter,
+                target,
+                volumes: Vec::new(),
+            };
+            let status = watch.live();
+            crate::aside::leave();
+            std::process::exit(status);
+        }
+        Ok(Self { socket: ours })
+    }
+
+    /// Readable when it has died.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub fn enter(
+        &self,
+        device: &OwnedFd,
+        mount: OwnedFd,
+        place: &Place,
+    ) -> Result<Report, Refusal> {
+        let path = place.path.clone();
+        let fds = [device, &mount, &place.directory].map(AsFd::as_fd);
+        self.tell(&Order::Enter { path }, &fds)?;
+        drop(mount); // or it would be in use
+        self.answer()
+    }
+
+    pub fn renew(&self, path: PathBuf) -> Result<Report, Refusal> {
+        self.tell(&Order::Renew { path }, &[])?;
+        self.answer()
+    }
+
+    pub fn leave(&self, path: PathBuf) -> Result<Report, Refusal> {
+        self.tell(&Order::Leave { path }, &[])?;
+        self.answer()
+    }
+
+    /// Tells it that there is nothing to watch any more.
+    pub fn quit(&self) {
+        let _ = messages::send(&self.socket, &json!(Order::Quit), &[]);
+    }
+
+    fn tell(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<(), Refusal> {
+        messages::send(&self.socket, &json!(order), fds).map_err(gone)
+    }
+
+    fn answer(&self) -> Result<Report, Refusal> {
+        let [ready] = system::poll([self.socket.as_raw_fd()], Some(PATIENCE)).map_err(gone)?;
+        if !ready {
+            return Err(gone(io::ErrorKind::TimedOut.into()));
+        }
+        let (answer, _) = messages::receive(&self.socket).map_err(gone)?;
+        serde_json::from_value::<Result<Report, Refusal>>(answer)
+            .map_err(|error| Refusal::try_again(format!("the guardian: {error}")))?
+    }
+}
+
+fn gone(error: io::Error) -> Refusal {
+    Refusal::try_again(format!("the guardian of the filter is gone: {error}"))
+}
+
+/// A volume that is watched.
+struct Volume {
+    standing: Standing,
+    /// /dev/fuse: as long as it is open, whoever asks the dead filter waits.
+    device: OwnedFd,
+}
+
+/// The guardian's own life.
+struct Watch {
+    socket: OwnedFd,
+    filter: OwnedFd,
+    filter_pid: i32,
+    target: i32,
+    volumes: Vec<Volume>,
+}
+
+impl Watch {
+    fn live(&mut self) -> i32 {
+        loop {
+            match system::poll([self.filter.as_raw_fd(), self.socket.as_raw_fd()], None) {
+                Ok([true, _]) => return self.take_back(),
+                Ok([_, true]) => match messages::receive(&self.socket) {
+                    Ok((order, fds)) => match serde_json::from_value(order) {
+                        Ok(Order::Quit) => return 0,
+                        Ok(order) => {
+                            let answer = self.obey(order, fds);
+                            let _ = messages::send(&self.socket, &json!(answer), &[]);
+                        }
+                        Err(error) => system::log(&format!("guardian: {error}")),
+                    },
+                    // It is about to die, or has closed its end: only its death counts.
+                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                },
+                Ok(_) => {}
+                Err(error) => {
+                    system::log(&format!("guardian: {error}"));
+                    return 1;
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> Result<Report, Refusal> {
+        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
+        let target = self.target;
+        match order {
+            Order::Quit => Ok(Report::default()),
+            Order::Enter { path } => {
+                let [device, mount, directory]: [OwnedFd; 3] = fds
+                    .try_into()
+                    .map_err(|_| Refusal::try_again("three descriptors are needed"))?;
+                let id = mount_of(&mount).map_err(kernel)?;
+                let copy = |fd: &OwnedFd| fd.try_clone().map_err(kernel);
+                let place = Place {
+                    path: path.clone(),
+                    directory: copy(&directory)?,
+                };
+                let standing = Standing { place, id };
+                self.volumes.push(Volume { standing, device });
+                let place = Place { path, directory };
+                let entered = self
+                    .in_child(|_| passage::enter(target, place, mount).map(|(_, report)| report));
+                if entered.is_err() {
+                    self.volumes.pop();
+                }
+                entered
+            }
+            Order::Renew { path } => self.in_child(|volumes| {
+                let one = found(volumes, &path)?;
+                passage::renew(target, &one.standing)
+            }),
+            Order::Leave { path } => {
+                let filter = self.filter_pid;
+                let left = self.in_child(|volumes| {
+                    let one = found(volumes, &path)?;
+                    passage::leave(&[&one.standing], Some(filter), None)
+                })?;
+                self.volumes.retain(|one| one.standing.place.path != path);
+                Ok(left)
+            }
+        }
+    }
+
+    /// Does something in a child, which does not keep /dev/fuse open: when filter and guardian die,
+    /// nobody waits for ever. The child dies with the filter.
+    fn in_child(
+        &mut self,
+        act: impl FnOnce(&[Volume]) -> Result<Report, Refusal>,
+    ) -> Result<Report, Refusal> {
+        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
+        let (mut reader, writer) = io::pipe().map_err(kernel)?;
+        // SAFETY: there is one thread, so the child may go on as it likes.
+        let child = check(unsafe { libc::fork() }).map_err(kernel)?;
+        if child == 0 {
+            drop(reader);
+            for one in &self.volumes {
+                close(&one.device);
+            }
+            end_with(writer, act(&self.volumes));
+        }
+        drop((writer, act));
+        let fds = [reader.as_raw_fd(), self.filter.as_raw_fd()];
+        let [_, dead] = loop {
+            match system::poll(fds, None).map_err(kernel)? {
+                [false, false] => {}
+                ready => break ready,
+            }
+        };
+        if dead {
+            // SAFETY: our own child, not waited for yet.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        let mut answer = Vec::new();
+        if !dead {
+            let _ = reader.read_to_end(&mut answer);
+            wait_for(child);
+        }
+        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
+            Err(Refusal::try_again(
+                "the process that moves open files has died",
+            ))
+        })
+    }
+
+    /// The filter is dead: gives the target its files back, and takes the mounts away.
+    fn take_back(&mut self) -> i32 {
+        if self.volumes.is_empty() {
+            return 0;
+        }
+        system::log(&format!(
+            "the filter {} has died: its files are given back",
+            self.filter_pid
+        ));
+        for _ in 0..ATTEMPTS {
+            match self.attempt() {
+                Ok(report) => {
+                    system::log(&json!(report).to_string());
+                    return 0;
+                }
+                Err(refusal) => system::log(&refusal.to_string()),
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        1
+    }
+
+    fn attempt(&mut self) -> Result<Report, Refusal> {
+        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
+        let (mut reader, writer) = io::pipe().map_err(kernel)?;
+        // SAFETY: there is one thread, so the child may go on as it likes.
+        let child = check(unsafe { libc::fork() }).map_err(kernel)?;
+        if child == 0 {
+            drop(reader);
+            let standings: Vec<&Standing> = self.volumes.iter().map(|one| &one.standing).collect();
+            let mut devices: Vec<&OwnedFd> = self.volumes.iter().map(|one| &one.device).collect();
+            // From then on who waits for the filter gets an error, and stops right behind it.
+            let mut abort = || devices.drain(..).for_each(close);
+            end_with(writer, passage::leave(&standings, None, Some(&mut abort)));
+        }
+        drop(writer);
+        for one in &mut self.volumes {
+            // The child's are the last. A placeholder, for a descriptor must be owned by somebody.
+            if let Ok(nothing) = self.filter.try_clone() {
+                one.device = nothing;
+            }
+        }
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer);
+        wait_for(child);
+        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
+            Err(Refusal::try_again(
+                "the process that moves open files has died",
+            ))
+        })
+    }
+}
+
+fn found<'a>(volumes: &'a [Volume], path: &PathBuf) -> Result<&'a Volume, Refusal> {
+    let one = volumes.iter().find(|one| one.standing.place.path == *path);
+    one.ok_or_else(|| Refusal::try_again(format!("nothing of ours is at {}", path.display())))
+}
+
+/// Closes a descriptor that its owner, in a child that ends soon, will not use any more.
+fn close(fd: &OwnedFd) {
+    // SAFETY: the child ends by _exit, so it is not closed once more.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+fn end_with(mut writer: io::PipeWriter, outcome: Result<Report, Refusal>) -> ! {
+    let answer = serde_json::to_vec(&outcome).unwrap_or_default();
+    let _ = writer.write_all(&answer);
+    // SAFETY: ends at once, without dropping anything.
+    unsafe { libc::_exit(0) }
+}
+
+fn wait_for(child: i32) {
+    // SAFETY: our own child; the status is not wanted.
+    while unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } < 0 {
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
