@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn no_checksum_is_left_out() {
+        for payload in 0..=u16::MAX {
+            let packet = datagram("10.77.0.2:53", "10.77.0.1:40000").answer(&payload.to_be_bytes());
+            assert_ne!(packet[26..28], [0, 0]);
+        }
+    }
+
+    #[test]
     fn fragments_and_what_is_cut_short_are_left_alone() {
         let whole = datagram("10.0.0.1:1", "10.0.0.2:53").answer(b"abc");
         for at in 0..whole.len() {

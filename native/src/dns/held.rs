@@ -11,7 +11,7 @@ use super::queue::Queue;
 use super::relay::{Orders, Relay};
 use super::request;
 use super::rules::Rules;
-use super::table::Table;
+use super::table::{Table, TABLE};
 use crate::holder::{Holding, Term};
 use crate::rpc::Refusal;
 use crate::system;
@@ -131,11 +131,7 @@ impl Acting {
             Err(error) => {
                 orders.end();
                 let _ = thread.join();
-                let doing = format!(
-                    "nftables: table {} with queue and redir",
-                    super::table::TABLE
-                );
-                Err(Refusal::of_kernel(doing, &error))
+                Err(table_refused(&error))
             }
         }
     }
@@ -150,6 +146,19 @@ impl Drop for Acting {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Who lacks the right is told so by the queue already: here it means that the table is another's.
+fn table_refused(error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => Refusal::try_again(format!(
+            "table {TABLE} is held by another process; it goes with that one, or its lease"
+        )),
+        _ => Refusal::of_kernel(
+            format!("nftables: table {TABLE} with queue and redir"),
+            error,
+        ),
     }
 }
 

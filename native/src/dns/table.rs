@@ -96,6 +96,16 @@ fn whole(queue: u16, port: u16, held: Held) -> Message {
             rule.queries_over(libc::IPPROTO_UDP);
             rule.hold(queue, held);
         });
+        // Packets with an address of one link do not find the way to another.
+        for streams in ["standing", "streams"] {
+            rule(batch, streams, |rule| {
+                rule.within_one_link();
+                rule.expression("immediate", |data| {
+                    data.number(1, 0);
+                    data.nested(2, |value| value.nested(2, |verdict| verdict.number(1, 1)));
+                });
+            });
+        }
         // A connection from before the fault is reset at its next query; resolvers open another.
         rule(batch, "standing", |rule| {
             rule.queries_over(libc::IPPROTO_TCP);
@@ -170,11 +180,27 @@ impl Expressions<'_> {
         self.compare(0, &PORT.to_be_bytes());
     }
 
+    /// Packets to an IPv6 address of one link, fe80::/10.
+    fn within_one_link(&mut self) {
+        self.expression("meta", |data| {
+            data.number(1, 1);
+            data.number(2, 15); // nfproto
+        });
+        self.compare(0, &[libc::AF_INET6 as u8]);
+        self.payload(1, 24, 2);
+        self.mask(&[0xff, 0xc0]);
+        self.compare(0, &[0xfe, 0x80]);
+    }
+
     /// Bytes of the transport header.
     fn transport(&mut self, offset: u32, length: u32) {
+        self.payload(2, offset, length);
+    }
+
+    fn payload(&mut self, header: u32, offset: u32, length: u32) {
         self.expression("payload", |data| {
             data.number(1, 1);
-            data.number(2, 2);
+            data.number(2, header);
             data.number(3, offset);
             data.number(4, length);
         });
@@ -192,14 +218,18 @@ impl Expressions<'_> {
     /// Segments with the flag PSH, as every one that ends a query.
     fn carries_data(&mut self) {
         self.transport(13, 1);
+        self.mask(&[8]);
+        self.compare(1, &[0]);
+    }
+
+    fn mask(&mut self, bits: &[u8]) {
         self.expression("bitwise", |data| {
             data.number(1, 1);
             data.number(2, 1);
-            data.number(3, 1);
-            data.nested(4, |mask| mask.bytes(1, &[8]));
-            data.nested(5, |xor| xor.bytes(1, &[0]));
+            data.number(3, bits.len() as u32);
+            data.nested(4, |mask| mask.bytes(1, bits));
+            data.nested(5, |xor| xor.bytes(1, &vec![0; bits.len()]));
         });
-        self.compare(1, &[0]);
     }
 
     /// Connections that are answered by anything but our listener.

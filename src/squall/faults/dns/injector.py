@@ -35,7 +35,4 @@ class DNSInjector:
                 f"it's dangerous to inject dns chaos on a pod({target.id}) with `hostNetwork`;"
                 " an operator may allow it with the setting allowHostNetwork"
             )
-        wanted = merge(live)
-        # To take everything back, nothing need be read: what cannot be read must go all the same.
-        if not wanted or tuple(await self._names.state(target)) != wanted:
-            await self._names.apply(target, wanted)
+        await self._names.apply(target, merge(live))  # which changes nothing where it is so

@@ -76,7 +76,7 @@ class DNSProbe:
                 for _ in range(count)
             ]
         replies = [reply for task in tasks if (reply := task.result()) is not None]
-        return _asked(fault, replies)
+        return _asked(fault, replies, waited=within > held_s)
 
 
 def probe_name(fault: DNSFault) -> str | None:
@@ -91,9 +91,10 @@ def probe_name(fault: DNSFault) -> str | None:
     return None
 
 
-def _asked(fault: DNSFault, replies: list[Reply]) -> Mapping[str, float]:
+def _asked(fault: DNSFault, replies: list[Reply], *, waited: bool) -> Mapping[str, float]:
     answered = [reply for reply in replies if reply.code is not None]
-    felt = [reply for reply in replies if as_asked(fault, reply)]
+    # Of a reply that comes later than anybody waits, nothing can be said.
+    felt = [reply for reply in replies if as_asked(fault, reply) or not waited]
     values = {
         "asked": float(len(replies)),
         "replies": float(len(answered)),

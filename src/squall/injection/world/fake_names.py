@@ -71,7 +71,7 @@ class FakeNames(Fake):
                 continue
             after_ms += rule.delay_us / 1000
             self._count(target, rule)
-            if rule.answer.kind == "nothing":
+            if rule.answer.kind == "nothing" or after_ms > within_seconds * 1000:
                 return Reply(after_ms=within_seconds * 1000)
             if rule.answer.kind != "relayed":
                 return _reply(rule, after_ms)

@@ -80,9 +80,10 @@ def serving(where: Target, *addresses: str) -> Iterator[dict[str, NameServer]]:
         server = found[address] = NameServer(address)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with inside(netns(where)):
+            end = socket.getaddrinfo(address, 53, family, socket.SOCK_DGRAM)[0][4]
             udp = socket.socket(family, socket.SOCK_DGRAM)
-            udp.bind((address, 53))
-            tcp = socket.create_server((address, 53), family=family)
+            udp.bind(end)
+            tcp = socket.create_server(end, family=family)
         server.sockets += [udp, tcp]
         for serve, listening in ((server.datagrams, udp), (server.streams, tcp)):
             threading.Thread(target=serve, args=(listening,), daemon=True).start()
@@ -101,8 +102,9 @@ def opened(where: Target, server: str, kind: int = socket.SOCK_DGRAM) -> socket.
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     with inside(netns(where)):
         made = socket.socket(family, kind)
+        end = socket.getaddrinfo(server, 53, family, kind)[0][4]
     made.settimeout(SECONDS)
-    made.connect((server, 53))
+    made.connect(end)
     return made
 
 

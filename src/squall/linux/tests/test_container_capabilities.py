@@ -43,9 +43,10 @@ def left_by(pid):
 @pytest.mark.parametrize(
     ("lacking", "names", "way_out"),
     [
-        ("sys_admin", NETWORK, "CAP_SYS_ADMIN"),
-        ("sys_ptrace", NETWORK, "CAP_SYS_PTRACE"),
+        ("sys_admin", (*NETWORK, "dns:answers"), "CAP_SYS_ADMIN"),
+        ("sys_ptrace", (*NETWORK, "dns:answers"), "CAP_SYS_PTRACE"),
         ("net_admin", NETWORK, "not permitted"),
+        ("net_raw", ("dns:answers",), "not permitted"),
         ("dac_override", ("pod:freeze", *STRESS), "denied"),
         ("sys_admin", FILES, "CAP_SYS_ADMIN"),
         ("sys_chroot", FILES, "not permitted"),

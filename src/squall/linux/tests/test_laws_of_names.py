@@ -44,7 +44,7 @@ class RealPart:
         return rules, [line.split()[0] for line in queues.splitlines()]
 
     def foreign(self):
-        return self.cables.run(self.cables.target, "nft", "list", "table", "inet", "theirs")
+        return self.cables.run(self.cables.target, "nft", "-s", "list", "table", "inet", "theirs")
 
 
 def _port(rules):

@@ -48,6 +48,7 @@ def servers(cables):
         yield far | near
 
 
+@pytest.mark.kernel
 @ways
 @pytest.mark.parametrize("server", EVERYWHERE)
 async def test_a_name_fails_at_every_server_and_others_resolve(cables, names, servers, server, tcp):
@@ -76,6 +77,18 @@ async def test_what_is_spared_reaches_its_server_to_the_byte_from_the_same_addre
             sent(over, query)
         source = over.getsockname()[0]
     assert servers[server].seen == [(query.to_wire(), source) for query in queries]
+
+
+async def test_a_server_at_an_ipv6_address_of_the_link_is_no_way_around_but_by_tcp(cables, names):
+    for where in (cables.peer, cables.target):
+        cables.run(where, "sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
+    cables.run(cables.peer, "ip", "address", "add", "fe80::53/64", "dev", "eth0", "nodad")
+    cables.run(cables.target, "ip", "address", "add", "fe80::1/64", "dev", "eth0", "nodad")
+    with serving(cables.peer, "fe80::53%eth0"):
+        await names.apply(cables.target, [rule()])
+        assert says(asked(cables.target, "fe80::53%eth0", HIT)) == "SERVFAIL"
+        assert says(asked(cables.target, "fe80::53%eth0", SPARED)) == ADDRESS
+        assert says(asked(cables.target, "fe80::53%eth0", HIT, tcp=True)) == ADDRESS
 
 
 async def test_garbage_and_odd_questions_go_through(cables, names, servers):

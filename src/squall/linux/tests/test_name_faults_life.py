@@ -10,7 +10,7 @@ from dataclasses import replace
 import dns.message
 import pytest
 
-from squall.errors import TargetGone
+from squall.errors import TargetGone, TryAgain
 from squall.injection.world.names import Answer, NameRule
 from squall.linux import namespaces
 from squall.linux.clock import SystemClock
@@ -21,7 +21,7 @@ from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent, s
 pytestmark = [pytest.mark.host]
 
 RULE = NameRule("a/.", (), (), Answer("code", 2))
-OTHER = NameRule("b/.", ("b.example",), (), Answer("code", 3))
+OTHER = NameRule("b/.", ("b.example",), (1,), Answer("code", 3), 100.0, 2_000, 1_000)
 NAME = "a.example"
 
 
@@ -116,6 +116,19 @@ async def test_a_deadline_ends_it_whoever_is_connected(cables, names, said, tmp_
     await ended(holder)
     assert SystemClock().boottime() >= ends
     assert said() == ADDRESS
+
+
+async def test_a_table_that_another_holds_is_waited_for(cables, names, said, tmp_path):
+    await names.apply(cables.target, [RULE])
+    stranger = LinuxNames(tmp_path / "another", lease_seconds=LEASE_SECONDS)
+    with pytest.raises(TryAgain, match="held by another process"):
+        await stranger.apply(cables.target, [OTHER])
+    assert said("b.example") == "SERVFAIL"
+    await names.apply(cables.target, [])
+    await stranger.apply(cables.target, [OTHER])
+    assert said("b.example") == "NXDOMAIN"
+    await stranger.end_all()
+    assert said("b.example") == ADDRESS
 
 
 async def test_the_same_again_changes_nothing_and_counters_go_on(cables, names, said, tmp_path):

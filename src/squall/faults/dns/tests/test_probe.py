@@ -4,13 +4,13 @@ import pytest
 
 from squall.clock import FakeClock, settle
 from squall.faults.dns.injector import DNSInjector
-from squall.faults.dns.judgement import judge
+from squall.faults.dns.judgement import as_asked, judge
 from squall.faults.dns.probe import ANY_NAME, CERTAIN, DNSProbe, probe_name
 from squall.faults.dns.tests.faults import LATE, NXDOMAIN, SERVFAIL, TARGET, fault, live, world
 from squall.injection.contract import Sample, Verdict, Way
 from squall.injection.laws import Notes
 from squall.injection.world.fake_names import FakeNames
-from squall.injection.world.names import Answer, NameCounters
+from squall.injection.world.names import Answer, NameCounters, Reply
 
 RANDOM, SILENCE, CUT_SHORT = Answer("addresses"), Answer("nothing"), Answer("truncated")
 
@@ -94,6 +94,11 @@ async def test_a_delay_is_confirmed_by_how_long_queries_were_held(names):
     assert "200.0 ms late, mean of 3" in judgement.measured
 
 
+async def test_an_answer_that_is_later_than_anybody_waits_is_not_missed(names):
+    judgement = await judged(names, fault(NXDOMAIN, delay_us=30_000_000))
+    assert judgement.verdict is not Verdict.MISMATCH
+
+
 @pytest.mark.parametrize(
     ("delay_ms", "delayed", "verdict"),
     [
@@ -146,6 +151,28 @@ async def test_wrong_addresses_are_told_from_others(names):
     assert (await judged(names, asked)).verdict is Verdict.CONFIRMED
     during = await sampled(names, fault(RANDOM))
     assert during.values["felt"] == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "felt"),
+    [
+        (SERVFAIL, Reply(2), True),
+        (SERVFAIL, Reply(3), False),
+        (Answer("code", 0), Reply(0), True),
+        (Answer("code", 0), Reply(0, addresses=("192.0.2.1",)), False),
+        (RANDOM, Reply(0, addresses=("198.19.0.1", "2001:db8::1")), True),
+        (RANDOM, Reply(0, addresses=("198.19.0.1", "192.0.2.1")), False),
+        (RANDOM, Reply(0), False),
+        (SILENCE, Reply(), True),
+        (SILENCE, Reply(2), False),
+        (CUT_SHORT, Reply(0, truncated=True), True),
+        (CUT_SHORT, Reply(0), False),
+        (LATE, Reply(3), True),
+        (LATE, Reply(), False),
+    ],
+)
+def test_a_reply_is_held_against_what_was_asked(answer, reply, felt):
+    assert as_asked(fault(answer), reply) is felt
 
 
 @pytest.mark.parametrize(
