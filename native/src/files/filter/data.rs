@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use super::abi::{self, fopen, CreateOut, OpenOut};
+use super::abi::{self, fopen, init, CreateOut, OpenOut};
 use super::device::{Answer, Buffer, Errno};
 use super::mistakes::spoil;
 use super::nodes::{self, Node};
@@ -97,6 +97,9 @@ impl Shared {
         let mut open_flags = match served {
             Served::Kernel => fopen::PASSTHROUGH,
             Served::Both => fopen::PASSTHROUGH | fopen::DIRECT_IO,
+            // Where that forbids shared mappings (before 6.6), the kernel keeps pages: what it has
+            // read it does not ask for again until the file is opened anew.
+            Served::Us if !self.has(init::DIRECT_IO_ALLOW_MMAP) => 0,
             Served::Us => fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES,
         };
         if silent {

@@ -21,6 +21,7 @@
 mod abi;
 mod account;
 pub mod alone;
+mod anchors;
 mod attributes;
 mod caller;
 mod data;
@@ -36,6 +37,7 @@ mod names;
 mod nodes;
 mod open_files;
 mod paths;
+mod pruning;
 mod rules;
 mod serve;
 mod space;
@@ -46,7 +48,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::system::own;
@@ -73,6 +75,12 @@ struct Shared {
     spill: OnceLock<Spill>,
     /// Held by whoever changes files that a rule keeps account of; alone by who takes power away.
     gate: RwLock<()>,
+    /// Whether the kernel is being asked to forget files, or cannot be asked.
+    pruning: AtomicBool,
+    /// What this kernel and we have agreed on (`abi::init`).
+    features: AtomicU64,
+    /// What of it is not to be agreed on.
+    refused: u64,
     /// Whether the kernel may serve files by itself.
     passes: AtomicBool,
     /// Becomes readable when the kernel has closed the connection.
@@ -103,9 +111,20 @@ impl Filter {
             workers: Workers::default(),
             spill: OnceLock::new(),
             gate: RwLock::new(()),
+            pruning: AtomicBool::new(false),
+            features: AtomicU64::new(0),
+            refused: 0,
             passes: AtomicBool::new(false),
             ended,
         })))
+    }
+
+    /// Has it do without what Linux 6.1 lacks; before it runs.
+    pub fn limited_to_linux_6_1(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.refused = abi::init::PASSTHROUGH | abi::init::DIRECT_IO_ALLOW_MMAP;
+        }
+        self
     }
 
     /// Starts to serve, and returns.
@@ -147,6 +166,11 @@ impl Drop for Filter {
 }
 
 impl Shared {
+    /// Has this been agreed on?
+    fn has(&self, feature: u64) -> bool {
+        self.features.load(Ordering::Relaxed) & feature != 0
+    }
+
     /// Tells that the connection has ended.
     fn end(&self) {
         let one = 1u64.to_ne_bytes();

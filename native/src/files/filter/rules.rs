@@ -260,3 +260,7 @@ impl Decision {
         rules.into_iter().flat_map(|rules| rules.those(self.hit))
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;
