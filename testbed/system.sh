@@ -4,7 +4,7 @@ set -euo pipefail
 
 run=(python3-venv nftables iproute2 stress-ng util-linux)                      # the product
 build=(gcc make libc6-dev)                                        # the native crate
-tests=(etcd-server podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static libfaketime postgresql-15)
+tests=(etcd-server etcd-client postgresql-15 podman iperf3 kmod flex bison bc libelf-dev linux-source-6.1 busybox-static libfaketime)
 cluster=(containerd runc containernetworking-plugins iptables conntrack socat ethtool prometheus debootstrap buildah)
 images=(buildah debootstrap)                                      # container images, without a registry
 bench=(fio libfuse3-dev pkg-config)                               # bench/files.py

@@ -1,4 +1,4 @@
-"""Run the four experiments of this folder and show what visitors of the page feel.
+"""Run the experiments of this folder and show what visitors of the page feel.
 
     demo.py [--keep] [--picture FILE.svg]
 
@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 SQUALL = Path(sys.executable).with_name("squall")
 CONSOLE = Console()
 LOOK_SECONDS = 3.0
+TABLES = Path("/var/tmp/web-show")  # noqa: S108  (where the echo keeps its file)
 
 
 @dataclass
@@ -104,6 +105,7 @@ def squall() -> Iterator[Path]:
             if status:
                 CONSOLE.print(f"squall up ended with {status}:\n{log.read_text()}")
     shutil.rmtree(directory)
+    shutil.rmtree(TABLES, ignore_errors=True)
 
 
 def squall_run(directory: Path, name: str, command: list[str]) -> None:
@@ -231,7 +233,7 @@ def pause() -> None:
 
 def asked() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="Run four experiments on three small programs.")
+    parser = argparse.ArgumentParser(description="Run experiments on three small programs.")
     parser.add_argument("--keep", action="store_true", help="leave the targets up until Ctrl-C")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the end of the run, SVG")
     return parser.parse_args()

@@ -88,11 +88,11 @@ class Doors:
     async def diagnose(self) -> Sequence[Finding]:
         """Try every capability that fault kinds need."""
         from squall.linux.capabilities import LinuxCapabilities  # noqa: PLC0415  (see `up`)
-        from squall.linux.container_capabilities import CONTAINER_TRIALS  # noqa: PLC0415
+        from squall.linux.trials import TRIALS  # noqa: PLC0415
 
         if os.geteuid() != 0:
             raise PermissionError("squall doctor needs root: it tries everything for real")
-        return await examine(LinuxCapabilities(CONTAINER_TRIALS), kinds())
+        return await examine(LinuxCapabilities(TRIALS), kinds())
 
     async def recover(self, data_directory: Path) -> AsyncIterator[str]:
         """Take back everything the journal of this host knows."""

@@ -18,6 +18,13 @@ ALWAYS: Mapping[str, str] = MappingProxyType(
 
 BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
+        "dns:answers": {
+            "NET_ADMIN": "make nftables tables inside targets, and decide on what they send",
+            "NET_RAW": "answer in the name of a target's servers",
+        },
+        "http:proxy": {
+            "NET_ADMIN": "lead connections of targets through a proxy",
+        },
         "network:partition": {
             "NET_ADMIN": "make nftables tables inside targets",
             "NET_RAW": "measure with pings from inside targets",
@@ -25,6 +32,17 @@ BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "network:shape": {
             "NET_ADMIN": "make queueing disciplines, TAP devices and tables inside targets",
             "NET_RAW": "send the packets of a lane on; measure with pings",
+        },
+        "files:filter": {
+            "SYS_CHROOT": "enter mount namespaces of targets",
+            "SETUID": "make files for whoever asked",
+            "SETGID": "make files for whoever asked",
+            "CHOWN": "pass on changes of owners",
+            "FOWNER": "pass on changes of modes and times",
+            "FSETID": "pass on set-group-id bits",
+            "MKNOD": "pass on devices that a target makes",
+            "SETFCAP": "pass on capabilities that a target gives to files",
+            "DAC_READ_SEARCH": "find files again by their handles",
         },
         "pod:freeze": {},
         "stress:cpu": {

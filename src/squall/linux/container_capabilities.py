@@ -128,9 +128,11 @@ async def _container() -> AsyncIterator[Target]:
         await asyncio.to_thread(made.remove_all)
 
 
-def _bounded(
+def bounded(
     name: str, trial: Callable[[], Awaitable[Capability]]
 ) -> Callable[[], Awaitable[Capability]]:
+    """Make a trial that ends in time and never raises."""
+
     async def tried() -> Capability:
         try:
             async with asyncio.timeout(TRIAL_SECONDS):
@@ -145,7 +147,7 @@ def _bounded(
 
 CONTAINER_TRIALS: Mapping[str, Callable[[], Awaitable[Capability]]] = MappingProxyType(
     {
-        name: _bounded(name, trial)
+        name: bounded(name, trial)
         for name, trial in (
             ("pod:freeze", _freeze),
             ("stress:cpu", _cpu),

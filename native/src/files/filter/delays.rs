@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::device::Buffer;
-use super::rules::Decision;
+use super::rules::{Compiled, Decision};
 use super::workers::{Hands, STACK};
 use super::Shared;
 use crate::system::log;
@@ -13,7 +13,7 @@ use crate::system::log;
 const MOST_THREADS: usize = 8;
 /// A thread without work waits so long for some before it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often to look whether somebody who was interrupted is being killed.
+/// How often to look whether a rule has gone, and whether somebody who was interrupted is killed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// All that waits, soonest first.
@@ -35,6 +35,8 @@ struct Queue {
     idle: usize,
     /// Somebody waits for the soonest; the others for work.
     watched: bool,
+    /// Of the rules that all of it was last held against.
+    generation: u64,
     stopped: bool,
 }
 
@@ -53,9 +55,23 @@ impl Queue {
     fn pop_due(&mut self, now: Instant) -> Option<Parked> {
         let (&(due, unique), _) = self.waiting.first_key_value()?;
         if due > now {
-            None
-        } else {
-            self.remove(unique)
+            return None;
+        }
+        let parked = self.remove(unique)?;
+        parked.decision.waited_longer(now - due);
+        Some(parked)
+    }
+
+    /// Lets those go on that wait for rules that are not in force any more.
+    fn reconsider(&mut self, rules: &Compiled) {
+        if self.generation == rules.generation {
+            return;
+        }
+        self.generation = rules.generation;
+        for ((due, unique), mut parked) in std::mem::take(&mut self.waiting) {
+            let due = due - parked.decision.spare(rules);
+            self.due.insert(unique, due);
+            self.waiting.insert((due, unique), parked);
         }
     }
 
@@ -83,6 +99,9 @@ impl Delays {
         let unique = buffer.header().unique;
         let delays = &shared.delays;
         let mut queue = delays.queue();
+        if decision.generation() != queue.generation {
+            queue.generation = 0; // its rules may have gone while it came here
+        }
         queue.due.insert(unique, due);
         queue
             .waiting
@@ -162,6 +181,7 @@ fn work(shared: &Arc<Shared>, mut hands: Hands) {
     let delays = &shared.delays;
     let mut queue = delays.queue();
     while !queue.stopped {
+        queue.reconsider(&shared.rules.now());
         for mut parked in queue.doomed() {
             let unique = parked.buffer.header().unique;
             shared
@@ -185,13 +205,8 @@ fn work(shared: &Arc<Shared>, mut hands: Hands) {
         }
         let soonest = queue.waiting.first_key_value().map(|(key, _)| key.0);
         let watches = soonest.is_some() && !queue.watched;
-        let look = if queue.interrupted.is_empty() {
-            PATIENCE
-        } else {
-            LOOK
-        };
         let wait = match soonest.filter(|_| watches) {
-            Some(due) => due.saturating_duration_since(Instant::now()).min(look),
+            Some(due) => due.saturating_duration_since(Instant::now()).min(LOOK),
             None => PATIENCE,
         };
         queue.idle += 1;

@@ -200,6 +200,9 @@ impl Compiled {
             if mask & 1 << at == 0 || !one.methods.has(method) {
                 continue;
             }
+            if decision.errno.is_some() && one.rule.latency_us == 0 {
+                continue; // the request will not get so far
+            }
             if one.threshold == 0 {
                 continue; // it rests while open files are moved
             }
@@ -216,7 +219,6 @@ impl Compiled {
             if one.rule.errno > 0 {
                 count(&one.counted.failed, 1);
                 decision.errno = Some(one.rule.errno);
-                break; // the request gets no further
             }
         }
         if decision.hit != 0 {
@@ -254,6 +256,38 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Of the rules that decided; 0: none hit.
+    pub fn generation(&self) -> u64 {
+        self.rules.as_ref().map_or(0, |rules| rules.generation)
+    }
+
+    /// Counts that it was held for longer than asked.
+    pub fn waited_longer(&self, by: Duration) {
+        if let Some(one) = self.hits().find(|one| one.rule.latency_us > 0) {
+            count(&one.counted.delay_us_sum, by.as_micros() as u64);
+        }
+    }
+
+    /// Takes out what rules do that are not in force any more; returns how much less it waits.
+    pub fn spare(&mut self, now: &Compiled) -> Duration {
+        let Some(rules) = self.rules.clone() else {
+            return Duration::ZERO;
+        };
+        let mut spared = Duration::ZERO;
+        for (at, one) in rules.rules.iter().enumerate() {
+            let stays = || now.rules.iter().any(|other| other.rule == one.rule);
+            if self.hit & 1 << at != 0 && !stays() {
+                self.hit &= !(1 << at);
+                spared += Duration::from_micros(one.rule.latency_us);
+                if one.rule.errno > 0 {
+                    self.errno = None;
+                }
+            }
+        }
+        self.delay = self.delay.saturating_sub(spared);
+        spared
+    }
+
     /// The rules that hit it.
     pub fn hits(&self) -> impl Iterator<Item = &CompiledRule> {
         let rules = self.rules.as_deref();

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from squall.faults.network.model import NetworkFault
+from squall.injection.chance import SIGMAS, wilson
 from squall.injection.contract import Judgement, Sample, Verdict
 from squall.injection.world.network import Impairment
 
@@ -13,9 +14,6 @@ TOLERANCE = 0.10
 
 FLOOR_MS = 0.5
 """A delay may be off by this much in any case: waking a process up takes its time."""
-
-SIGMAS = 3.3
-"""A count left to chance is off by more than this many deviations once in a thousand looks."""
 
 FEWEST = 10
 """Packets below which nothing is said about chance."""
@@ -99,8 +97,12 @@ def _shape(
 def _delay(impairment: Impairment, before: Sample | None, values: Mapping[str, float]) -> Finding:
     asked_ms, jitter_ms = impairment.delay_us / 1000, impairment.jitter_us / 1000
     asked = f"delay {asked_ms:g} ms" + (f" ± {jitter_ms:g} ms" if jitter_ms else "")
-    count = values.get("delayed") or values.get("pings_received", 0)
-    if "delay_ms" in values:
+    # Held packets do not tell of those that should have been held: a ping does that is back early.
+    soonest_ms = 0.0 if impairment.reorder else (asked_ms - jitter_ms) * (1 - TOLERANCE) - FLOOR_MS
+    early = values.get("rtt_ms", soonest_ms) < soonest_ms
+    count = values.get("pings_received", 0)
+    if "delay_ms" in values and not early:
+        count = values["delayed"]
         measured_ms, said = values["delay_ms"], f"delay {values['delay_ms']:.1f} ms"
         said += f", mean of {count:g} packets"
     elif "rtt_ms" in values:
@@ -153,18 +155,6 @@ def _chance(name: str, share: float, *, exact: bool, seen: float, of: float) -> 
     # None at all fits a small share as well as no fault; then more packets must tell.
     certain = seen > 0
     return Finding(Verdict.CONFIRMED if certain else Verdict.INCONCLUSIVE, asked, said)
-
-
-def wilson(seen: float, of: float) -> tuple[float, float]:
-    """Bounds of the share behind `seen` of `of`, at `SIGMAS` deviations.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference
-    (1927).
-    """
-    z = SIGMAS * SIGMAS
-    middle = (seen + z / 2) / (of + z)
-    half = SIGMAS / (of + z) * sqrt(max(0.0, seen * (of - seen) / of) + z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _speed(speed: int, impairment: Impairment, values: Mapping[str, float]) -> Finding:

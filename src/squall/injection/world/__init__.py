@@ -1,12 +1,28 @@
 """What faults can touch: the outside world, as ports, each with a fake beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from squall.clock import Clock
 from squall.injection.world.containers import Containers
+from squall.injection.world.files import Files
+from squall.injection.world.http import Http
+from squall.injection.world.names import Names
 from squall.injection.world.network import Network
 from squall.injection.world.pods import Pods
 from squall.injection.world.stressors import Stressors
+from squall.injection.world.trust import Trust
+
+
+class _Nowhere:
+    """Stands for a port that a world was made without: whoever needs it was given the wrong one."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"this world has no port with {name}; give it one when it is made")
+
+
+NOWHERE: Any = _Nowhere()
+"""In place of a port that nobody in a world asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +36,7 @@ class World:
     stressors: Stressors
     allow_host_network: bool = False
     """Installation's setting: may a target on the network of its node be hit?"""
+    names: Names = field(default=NOWHERE, kw_only=True)
+    http: Http = field(default=NOWHERE, kw_only=True)
+    files: Files = field(default=NOWHERE, kw_only=True)
+    trust: Trust = field(default=NOWHERE, kw_only=True)

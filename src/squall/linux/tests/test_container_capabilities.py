@@ -19,14 +19,15 @@ pytestmark = [pytest.mark.host, pytest.mark.kernel]
 EVERY_TRIAL = """
 import asyncio, json
 from squall.linux.capabilities import LinuxCapabilities
-from squall.linux.container_capabilities import CONTAINER_TRIALS
+from squall.linux.trials import TRIALS
 from squall.faults import kinds
 needs = sorted({need for kind in kinds().values() for need in kind.needs})
-found = asyncio.run(LinuxCapabilities(CONTAINER_TRIALS).examine(needs))
+found = asyncio.run(LinuxCapabilities(TRIALS).examine(needs))
 print(json.dumps({name: [one.ability, one.why] for name, one in found.items()}))
 """
-NETWORK = ("network:partition", "network:shape")
+NETWORK = ("http:proxy", "network:partition", "network:shape")
 STRESS = ("stress:cpu", "stress:memory")
+FILES = ("files:filter",)
 
 
 def left_by(pid):
@@ -46,6 +47,8 @@ def left_by(pid):
         ("sys_ptrace", NETWORK, "CAP_SYS_PTRACE"),
         ("net_admin", NETWORK, "not permitted"),
         ("dac_override", ("pod:freeze", *STRESS), "denied"),
+        ("sys_admin", FILES, "CAP_SYS_ADMIN"),
+        ("sys_chroot", FILES, "not permitted"),
         ("kill", STRESS, "CAP_KILL"),
         ("setuid", STRESS, "CAP_SETUID"),
         ("setgid", STRESS, "CAP_SETGID"),
