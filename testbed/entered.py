@@ -76,6 +76,7 @@ class Program:
         """All that has to be the same again afterwards."""
         of = Path(f"/proc/{self.pid}")
         maps = (of / "maps").read_text().splitlines()
+        mounts = (of / "mountinfo").read_text().splitlines()
         open_files = {
             int(link.name): (str(link.readlink()), (of / "fdinfo" / link.name).read_text())
             for link in (of / "fd").iterdir()
@@ -83,7 +84,8 @@ class Program:
         return {
             "fd": open_files,
             "maps": [line for line in maps if "/" in line],
-            "mountinfo": (of / "mountinfo").read_text(),
+            # A namespace's file may be removed by whoever made it, and its mounts go everywhere.
+            "mountinfo": [line for line in mounts if " - nsfs " not in line],
             "cwd": str((of / "cwd").readlink()),
             "limits": (of / "limits").read_text(),
         }
@@ -152,7 +154,7 @@ class Faults:
         self._socket.close()
 
 
-def volume(path: Path | str, **rule: object) -> dict[str, Any]:
+def volume(path: Path | str, /, **rule: object) -> dict[str, Any]:
     """One volume with one rule."""
     return {"path": str(path), "rules": [{"source": "test", **rule}]}
 

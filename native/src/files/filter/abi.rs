@@ -155,6 +155,7 @@ pub mod init {
 /// How an open file is served.
 pub mod fopen {
     pub const DIRECT_IO: u32 = 1;
+    pub const NOFLUSH: u32 = 1 << 5;
     pub const PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
     pub const PASSTHROUGH: u32 = 1 << 7;
 }

@@ -55,7 +55,8 @@ use crate::system::own;
 use delays::Delays;
 use device::Device;
 use nodes::Nodes;
-use open_files::OpenFiles;
+use open_files::{OpenFiles, Served};
+use rules::CompiledRule;
 pub use rules::Rules;
 use undo::Spill;
 use workers::Workers;
@@ -134,8 +135,11 @@ impl Filter {
     /// How many open descriptors the kernel serves although a rule wants to see what they do.
     pub fn bypassing(&self) -> usize {
         let rules = self.0.rules.now();
-        let wanted = |node: &nodes::Node| rules.need_data(self.0.verdict(node, &rules));
-        self.0.open_files.bypassing(wanted)
+        self.0.open_files.bypassing(|file| {
+            let verdict = || self.0.verdict(&file.node, &rules);
+            file.served == Served::Kernel && rules.need_data(verdict())
+                || file.silent && rules.those(verdict()).any(CompiledRule::needs_flush)
+        })
     }
 
     /// Readable when the kernel has closed the connection: the mount is gone.
