@@ -39,10 +39,19 @@ class Filter:
 
     @classmethod
     @contextmanager
-    def over(cls, path: Path) -> Iterator["Filter"]:
-        """Mount it over `path`, and take it away at the end."""
+    def over(cls, path: Path, *, old_kernel: bool = False) -> Iterator["Filter"]:
+        """Mount it over `path`, and take it away at the end.
+
+        Args:
+            path: a directory.
+            old_kernel: do without what Linux 6.1 lacks.
+        """
+        limited = ("--as-on-linux-6.1",) if old_kernel else ()
         process = subprocess.Popen(
-            (program(), "filter", path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            (program(), "filter", path, *limited),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         try:
             yield cls(path, process)

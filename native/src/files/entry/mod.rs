@@ -1,6 +1,7 @@
 //! The way of a filter into a running container, and out of it.
 
 pub mod attach;
+mod carry_out;
 mod descriptions;
 pub mod instead;
 mod locks;

@@ -10,17 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::carry_out::carry_out;
 use super::descriptions::Descriptions;
 use super::instead::{self, Opened, Source, Way};
 use super::mappings::{self, Mapping};
-use super::moves;
 use super::places::{self, Stay};
-use super::plan::{plan, Found, Orders};
-use super::scan::{processes, Task, Where};
+use super::plan::{plan, Found};
+use super::scan::{processes, Where};
 use crate::ptrace::freeze::{Freezer, Frozen};
-use crate::ptrace::remote::Inside;
 use crate::rpc::Refusal;
-use crate::system::check;
 
 /// How long one stop is to take, without what it takes to look again.
 const STOP: Duration = Duration::from_millis(40);
@@ -29,8 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(30);
 /// How long to try again with those who never stop.
 const GIVE_UP: Duration = Duration::from_secs(10);
 const FIRST_SLICE: usize = 200;
-/// What a process may have open beyond its limit while it is given others.
-const MORE_DESCRIPTORS: u64 = 512;
+const LARGE_SLICE: usize = 1_000;
+/// Where all is moved in one stop.
+const LARGEST_SLICE: usize = 3_000;
 
 /// What was done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -61,8 +60,10 @@ pub struct Job<'a> {
 /// Moves everything that is open in each place to where its source leads.
 pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refusal> {
     let _ = instead::raise_limit(); // the limit that there is may do
+                                    // SAFETY: plain call. Others wait for us; where that is not allowed, they wait longer.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let slice = if manner.at_once {
-        usize::MAX
+        LARGEST_SLICE
     } else {
         FIRST_SLICE
     };
@@ -93,12 +94,11 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
                 nudge();
             }
         })?;
-        let done: Result<Vec<usize>, Refusal> =
-            works.iter_mut().map(|work| work.round(&frozen)).collect();
+        let done = rounds(&mut works, &frozen, manner.at_once);
         drop(frozen);
         let took = stop.elapsed();
         (stops, longest) = (stops + 1, longest.max(took));
-        let postponed: usize = done?.into_iter().sum();
+        let postponed = done?;
         let now: usize = works.iter_mut().map(Work::remember).sum();
         if now > moved {
             (moved, progress) = (now, Instant::now());
@@ -125,6 +125,25 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
             .insert("its process could not be stopped".to_owned(), stuck);
     }
     Ok(report)
+}
+
+/// One round, or as many as there is something to do for; gives how much was postponed.
+fn rounds(works: &mut [Work<'_>], frozen: &Frozen<'_>, all: bool) -> Result<usize, Refusal> {
+    let mut moved = 0;
+    loop {
+        let mut postponed = 0;
+        for work in works.iter_mut() {
+            postponed += work.round(frozen)?;
+        }
+        if !all || postponed == 0 {
+            return Ok(postponed);
+        }
+        let now = works.iter_mut().map(Work::remember).sum();
+        if now == moved {
+            return Ok(postponed);
+        }
+        moved = now;
+    }
 }
 
 impl Report {
@@ -284,74 +303,11 @@ impl<'a> Work<'a> {
     }
 
     fn adapt(&mut self, took: Duration) {
-        if self.slice == usize::MAX {
+        if self.slice == LARGEST_SLICE {
             return;
         }
         let ratio = STOP.as_secs_f64() / took.as_secs_f64().max(1e-4);
         let next = self.slice as f64 * ratio.clamp(0.25, 3.0);
-        self.slice = (next as usize).clamp(50, 5_000);
-    }
-}
-
-/// Has one task do what is planned for it; gives how much of it failed.
-fn carry_out(frozen: &Frozen<'_>, task: Task, orders: &Orders<'_>) -> io::Result<usize> {
-    let thread = frozen
-        .thread(task.pid, task.tid)
-        .ok_or(io::ErrorKind::NotFound)?;
-    let limit = Limit::raised(task.pid);
-    let mut inside = Inside::enter(thread)?;
-    let mut failed = 0;
-    for directory in &orders.stays {
-        failed += usize::from(moves::go_to(&mut inside, directory).is_err());
-    }
-    failed += moves::swap(&mut inside, &orders.swaps)?;
-    failed += moves::remap(&mut inside, &orders.remaps)?;
-    let left = inside.leave();
-    drop(limit);
-    left.map(|()| failed)
-}
-
-/// A process that may have a few more descriptors open than usual, for as long as this is there.
-struct Limit {
-    pid: i32,
-    was: libc::rlimit,
-}
-
-impl Limit {
-    fn raised(pid: i32) -> Option<Self> {
-        let nothing = std::ptr::null();
-        // SAFETY: the structures outlive the calls.
-        unsafe {
-            let mut was: libc::rlimit = std::mem::zeroed();
-            check(libc::prlimit(
-                pid,
-                libc::RLIMIT_NOFILE,
-                nothing,
-                &raw mut was,
-            ))
-            .ok()?;
-            let more = was.rlim_cur.saturating_add(MORE_DESCRIPTORS);
-            let raised = libc::rlimit {
-                rlim_cur: more,
-                rlim_max: was.rlim_max.max(more),
-            };
-            let nowhere = std::ptr::null_mut();
-            check(libc::prlimit(
-                pid,
-                libc::RLIMIT_NOFILE,
-                &raw const raised,
-                nowhere,
-            ))
-            .ok()?;
-            Some(Self { pid, was })
-        }
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        let nowhere = std::ptr::null_mut();
-        // SAFETY: the structure outlives the call; that the process has ended is fine.
-        unsafe { libc::prlimit(self.pid, libc::RLIMIT_NOFILE, &raw const self.was, nowhere) };
+        self.slice = (next as usize).clamp(50, LARGE_SLICE);
     }
 }

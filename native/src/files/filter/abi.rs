@@ -82,6 +82,7 @@ plain! {
     StatxHead 32 { attr_valid: u64, attr_valid_nsec: u32, flags: u32, spare: [u64; 2] }
     DirentHead 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
     BackingMap 16 { fd: i32, flags: u32, padding: u64 }
+    Prune 16 { count: u32, padding: u32, spare: u64 }
     InvalInode 24 { ino: u64, off: i64, len: i64 }
 }
 
@@ -154,6 +155,7 @@ pub mod init {
 /// How an open file is served.
 pub mod fopen {
     pub const DIRECT_IO: u32 = 1;
+    pub const NOFLUSH: u32 = 1 << 5;
     pub const PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
@@ -183,6 +185,7 @@ pub const FSYNC_DATA: u32 = 1;
 pub const ACL_KILL_SGID: u32 = 1;
 
 pub const NOTIFY_INVAL_INODE: i32 = 2;
+pub const NOTIFY_PRUNE: i32 = 9;
 
 pub const IOC_BACKING_OPEN: u64 = 0x4010_e501;
 pub const IOC_BACKING_CLOSE: u64 = 0x4004_e502;

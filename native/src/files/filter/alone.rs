@@ -18,8 +18,13 @@ use crate::rpc::Refusal;
 
 /// Runs the subcommand: `squall-node filter DIRECTORY`.
 pub fn run(arguments: &[String]) -> Outcome<i32> {
-    let [path] = arguments else {
-        return Err(Failure::new("usage: squall-node filter DIRECTORY"));
+    let (path, old) = match arguments {
+        [path] => (path, false),
+        [path, old] if old == "--as-on-linux-6.1" => (path, true),
+        _ => {
+            let usage = "usage: squall-node filter DIRECTORY [--as-on-linux-6.1]";
+            return Err(Failure::new(usage));
+        }
     };
     let nothing = Volume {
         path: path.clone(),
@@ -54,6 +59,11 @@ pub fn run(arguments: &[String]) -> Outcome<i32> {
     )
     .on("mount")?;
     let filter = Filter::new(device, below, Arc::clone(&rules)).on("filter")?;
+    let filter = if old {
+        filter.limited_to_linux_6_1()
+    } else {
+        filter
+    };
     filter.run().on("threads")?;
     let mut out = io::stdout();
     writeln!(out, "{}", json!({ "pid": std::process::id() })).on("answer")?;

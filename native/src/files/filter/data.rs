@@ -4,11 +4,12 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
-use super::abi::{self, fopen, CreateOut, OpenOut};
+use super::abi::{self, fopen, init, CreateOut, OpenOut};
 use super::device::{Answer, Buffer, Errno};
 use super::mistakes::spoil;
 use super::nodes::{self, Node};
 use super::open_files::{OpenFile, Served};
+use super::rules::CompiledRule;
 use super::serve::{name, take, Call, Outcome};
 use super::sys;
 use super::Shared;
@@ -87,16 +88,26 @@ impl Shared {
     fn opened(&self, nodeid: u64, fd: OwnedFd, flags: i32) -> Result<OpenOut, Errno> {
         let node = self.nodes.get(nodeid)?;
         let rules = self.rules.now();
-        let need_data = rules.need_data(self.verdict(&node, &rules));
+        let verdict = self.verdict(&node, &rules);
+        let need_data = rules.need_data(verdict);
+        let silent = !rules.those(verdict).any(CompiledRule::needs_flush);
         // For the kernel all are one who may not keep set-user-id bits; not every writer is.
         let privileged = node.is_privileged() && flags & libc::O_ACCMODE != libc::O_RDONLY;
         let (served, backing) = self.serving(&node, need_data || privileged, fd.as_raw_fd());
-        let open_flags = match served {
+        let mut open_flags = match served {
             Served::Kernel => fopen::PASSTHROUGH,
             Served::Both => fopen::PASSTHROUGH | fopen::DIRECT_IO,
+            // Where that forbids shared mappings (before 6.6), the kernel keeps pages: what it has
+            // read it does not ask for again until the file is opened anew.
+            Served::Us if !self.has(init::DIRECT_IO_ALLOW_MMAP) => 0,
             Served::Us => fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES,
         };
-        let fh = self.open_files.add(OpenFile::new(fd, node, served, flags));
+        if silent {
+            open_flags |= fopen::NOFLUSH; // a round trip less for each descriptor that is closed
+        }
+        let mut file = OpenFile::new(fd, node, served, flags);
+        file.silent = silent;
+        let fh = self.open_files.add(file);
         Ok(OpenOut {
             fh,
             open_flags,

@@ -201,6 +201,16 @@ impl Device {
         let _ = self.send(0, abi::NOTIFY_INVAL_INODE, all.bytes());
     }
 
+    /// Has the kernel forget files, as far as nobody uses them.
+    pub fn prune(&self, nodes: &[u64]) -> io::Result<()> {
+        let head = abi::Prune {
+            count: nodes.len() as u32,
+            ..Default::default()
+        };
+        let ids: Vec<u8> = nodes.iter().flat_map(|id| id.to_ne_bytes()).collect();
+        self.send(0, abi::NOTIFY_PRUNE, &[head.bytes(), &ids].concat())
+    }
+
     fn send(&self, unique: u64, error: i32, bytes: &[u8]) -> io::Result<()> {
         let len = (size_of::<OutHeader>() + bytes.len()) as u32;
         let head = OutHeader { len, error, unique };

@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::abi::{self, fattr, Plain, STATX_SIZE};
+use super::abi::{self, fattr, init, Plain, STATX_SIZE};
 use super::attributes;
 use super::device::{Answer, Buffer, Errno};
 use super::nodes::Node;
@@ -149,7 +149,21 @@ impl Shared {
     }
 
     pub fn setxattr(&self, call: &Call, body: &[u8]) -> Outcome {
-        let (asked, rest): (abi::SetXattrIn, _) = take(body)?;
+        let (asked, rest) = match self.has(init::SETXATTR_EXT) {
+            true => take(body)?,
+            false => {
+                let (old, rest): (abi::GetXattrIn, _) = take(body)?; // size, then flags
+                let (size, flags) = (old.size, old.padding);
+                (
+                    abi::SetXattrIn {
+                        size,
+                        flags,
+                        ..Default::default()
+                    },
+                    rest,
+                )
+            }
+        };
         let (name, value) = text(rest)?;
         let value = value.get(..asked.size as usize).ok_or(libc::EINVAL)?;
         let fd = self.nodes.fd_of(call.header.nodeid)?;

@@ -21,6 +21,7 @@
 mod abi;
 mod account;
 pub mod alone;
+mod anchors;
 mod attributes;
 mod caller;
 mod data;
@@ -36,6 +37,7 @@ mod names;
 mod nodes;
 mod open_files;
 mod paths;
+mod pruning;
 mod rules;
 mod serve;
 mod space;
@@ -46,14 +48,15 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::system::own;
 use delays::Delays;
 use device::Device;
 use nodes::Nodes;
-use open_files::OpenFiles;
+use open_files::{OpenFiles, Served};
+use rules::CompiledRule;
 pub use rules::Rules;
 use undo::Spill;
 use workers::Workers;
@@ -72,6 +75,12 @@ struct Shared {
     spill: OnceLock<Spill>,
     /// Held by whoever changes files that a rule keeps account of; alone by who takes power away.
     gate: RwLock<()>,
+    /// Whether the kernel is being asked to forget files, or cannot be asked.
+    pruning: AtomicBool,
+    /// What this kernel and we have agreed on (`abi::init`).
+    features: AtomicU64,
+    /// What of it is not to be agreed on.
+    refused: u64,
     /// Whether the kernel may serve files by itself.
     passes: AtomicBool,
     /// Becomes readable when the kernel has closed the connection.
@@ -102,9 +111,20 @@ impl Filter {
             workers: Workers::default(),
             spill: OnceLock::new(),
             gate: RwLock::new(()),
+            pruning: AtomicBool::new(false),
+            features: AtomicU64::new(0),
+            refused: 0,
             passes: AtomicBool::new(false),
             ended,
         })))
+    }
+
+    /// Has it do without what Linux 6.1 lacks; before it runs.
+    pub fn limited_to_linux_6_1(mut self) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.refused = abi::init::PASSTHROUGH | abi::init::DIRECT_IO_ALLOW_MMAP;
+        }
+        self
     }
 
     /// Starts to serve, and returns.
@@ -115,8 +135,11 @@ impl Filter {
     /// How many open descriptors the kernel serves although a rule wants to see what they do.
     pub fn bypassing(&self) -> usize {
         let rules = self.0.rules.now();
-        let wanted = |node: &nodes::Node| rules.need_data(self.0.verdict(node, &rules));
-        self.0.open_files.bypassing(wanted)
+        self.0.open_files.bypassing(|file| {
+            let verdict = || self.0.verdict(&file.node, &rules);
+            file.served == Served::Kernel && rules.need_data(verdict())
+                || file.silent && rules.those(verdict()).any(CompiledRule::needs_flush)
+        })
     }
 
     /// Readable when the kernel has closed the connection: the mount is gone.
@@ -143,6 +166,11 @@ impl Drop for Filter {
 }
 
 impl Shared {
+    /// Has this been agreed on?
+    fn has(&self, feature: u64) -> bool {
+        self.features.load(Ordering::Relaxed) & feature != 0
+    }
+
     /// Tells that the connection has ended.
     fn end(&self) {
         let one = 1u64.to_ne_bytes();

@@ -1,7 +1,6 @@
 //! The files that the kernel knows of, by the numbers it was given for them.
 //!
-//! A file is found again by a handle of its file system where that has any, else by an `O_PATH`
-//! descriptor. Of the former, few descriptors are kept open; the latter cannot be let go of.
+//! Of few files a descriptor is kept open (`anchors.rs`); of few that nobody uses anything at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
@@ -15,8 +14,9 @@ use super::file_handle::FileHandle;
 use super::sys;
 use super::undo::Undo;
 
-/// Descriptors kept open for files that could also be found by their handles.
-const ANCHORS: usize = 256;
+/// Files known before the kernel is asked to forget those that nobody uses; each takes about half
+/// a kilobyte.
+const MOST: usize = 2048;
 
 /// Whether the file system gives handles by which it finds its files again.
 const UNTRIED: u8 = 0;
@@ -26,9 +26,10 @@ const USELESS: u8 = 2;
 /// One file of the directory below, by whatever names.
 pub struct Node {
     pub id: u64,
-    /// Number of its file system below.
-    dev: u64,
-    handle: Option<FileHandle>,
+    /// Numbers of its file system below, and of itself there.
+    pub dev: u64,
+    pub ino: u64,
+    pub handle: Option<FileHandle>,
     pub is_dir: bool,
     /// Had it set-user-id or set-group-id bits when last looked at?
     privileged: AtomicBool,
@@ -40,9 +41,9 @@ pub struct Node {
 /// What changes about a node.
 #[derive(Default)]
 pub struct State {
-    anchor: Option<Arc<OwnedFd>>,
-    /// The same, where no handle finds it any more: it has no name.
-    pinned: Option<Arc<OwnedFd>>,
+    pub anchor: Option<Arc<OwnedFd>>,
+    /// The same, where it would not be found any more: it has no name.
+    pub pinned: Option<Arc<OwnedFd>>,
     /// Directory and name; the last one stays when it is removed.
     pub names: Vec<(u64, Box<[u8]>)>,
     pub nameless: bool,
@@ -63,7 +64,6 @@ struct Key {
 
 struct Known {
     node: Arc<Node>,
-    ino: u64,
     lookups: u64,
 }
 
@@ -77,9 +77,11 @@ struct Tables {
 /// All nodes.
 pub struct Nodes {
     tables: Mutex<Tables>,
-    anchored: Mutex<VecDeque<u64>>,
+    /// Those with an open descriptor, and all of them, oldest first.
+    pub anchored: Mutex<VecDeque<u64>>,
+    by_age: Mutex<VecDeque<u64>>,
     /// Any descriptor that reaches the file system, for its handles.
-    mount: OwnedFd,
+    pub mount: OwnedFd,
     root_dev: u64,
     handles: AtomicU8,
     /// Counts what moves whole subtrees.
@@ -114,6 +116,7 @@ impl Nodes {
                 ..Tables::default()
             }),
             anchored: Mutex::default(),
+            by_age: Mutex::default(),
             mount,
             root_dev: stat.st_dev,
             handles: AtomicU8::new(UNTRIED),
@@ -126,20 +129,16 @@ impl Nodes {
         let node = Arc::new(Node {
             id: ROOT_ID,
             dev: stat.st_dev,
+            ino: stat.st_ino,
             handle: None, // its descriptor stays open
             is_dir: true,
             privileged: AtomicBool::new(false),
             state: Mutex::new(state),
             writes: Mutex::default(),
         });
-        lock(&nodes.tables).by_id.insert(
-            ROOT_ID,
-            Known {
-                node,
-                ino: stat.st_ino,
-                lookups: 1,
-            },
-        );
+        lock(&nodes.tables)
+            .by_id
+            .insert(ROOT_ID, Known { node, lookups: 1 });
         Ok(nodes)
     }
 
@@ -158,32 +157,6 @@ impl Nodes {
             .values()
             .map(|known| Arc::clone(&known.node))
             .collect()
-    }
-
-    /// A descriptor of the node, perhaps `O_PATH`.
-    pub fn fd(&self, node: &Node) -> Result<Arc<OwnedFd>, Errno> {
-        let mut state = lock(&node.state);
-        if let Some(anchor) = &state.anchor {
-            return Ok(Arc::clone(anchor));
-        }
-        let handle = node.handle.as_ref().ok_or(libc::ESTALE)?;
-        let anchor =
-            Arc::new(handle.open(self.mount.as_raw_fd(), libc::O_PATH | libc::O_NOFOLLOW)?);
-        state.anchor = Some(Arc::clone(&anchor));
-        drop(state);
-        self.anchored(node.id);
-        Ok(anchor)
-    }
-
-    /// Keeps it open until the kernel forgets it.
-    pub fn pin(&self, node: &Node) -> Result<(), Errno> {
-        let fd = self.fd(node)?;
-        lock(&node.state).pinned = Some(fd);
-        Ok(())
-    }
-
-    pub fn fd_of(&self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
-        self.fd(&*self.get(id)?)
     }
 
     /// The node of a file just found in a directory, counted as looked up once more.
@@ -213,6 +186,7 @@ impl Nodes {
                 let node = Arc::new(Node {
                     id,
                     dev: stat.st_dev,
+                    ino: stat.st_ino,
                     handle: key.handle.clone(),
                     is_dir: stat.st_mode & libc::S_IFMT == libc::S_IFDIR,
                     privileged: AtomicBool::new(false),
@@ -222,10 +196,15 @@ impl Nodes {
                 tables.by_key.insert(key, id);
                 let known = Known {
                     node: Arc::clone(&node),
-                    ino: stat.st_ino,
                     lookups: 1,
                 };
                 tables.by_id.insert(id, known);
+                let mut by_age = lock(&self.by_age);
+                if by_age.len() > 2 * MOST {
+                    by_age.retain(|id| tables.by_id.contains_key(id));
+                }
+                by_age.push_back(id);
+                drop(by_age);
                 node
             }
         };
@@ -243,7 +222,7 @@ impl Nodes {
             }
         }
         drop(state);
-        if fresh && node.handle.is_some() {
+        if fresh {
             self.anchored(node.id);
         }
         node
@@ -264,6 +243,22 @@ impl Nodes {
         tables.by_id.get(id).map(|known| Arc::clone(&known.node))
     }
 
+    /// Are there more than are worth their memory?
+    pub fn is_crowded(&self) -> bool {
+        lock(&self.tables).by_id.len() > MOST
+    }
+
+    /// The oldest of them; they are the youngest then.
+    pub fn oldest(&self, most: usize) -> Vec<u64> {
+        let tables = lock(&self.tables);
+        let mut queue = lock(&self.by_age);
+        let count = queue.len().min(most);
+        let mut oldest: Vec<u64> = queue.drain(..count).collect();
+        oldest.retain(|id| tables.by_id.contains_key(id));
+        queue.extend(&oldest);
+        oldest
+    }
+
     /// The kernel has dropped so many references.
     pub fn forget(&self, id: u64, count: u64) {
         let mut tables = lock(&self.tables);
@@ -278,7 +273,7 @@ impl Nodes {
         };
         if known.lookups == 0 && id != ROOT_ID && clean(&known.node) {
             if let Some(known) = tables.by_id.remove(&id) {
-                let (dev, ino) = (known.node.dev, known.ino);
+                let (dev, ino) = (known.node.dev, known.node.ino);
                 let handle = known.node.handle.clone();
                 tables.by_key.remove(&Key { dev, ino, handle });
                 drop(tables); // closing may take its time
@@ -309,26 +304,6 @@ impl Nodes {
             return handle.ok().filter(|_| usable);
         }
         handle.ok()
-    }
-
-    /// Counts an open descriptor, and closes the oldest that nobody uses.
-    fn anchored(&self, id: u64) {
-        let mut queue = lock(&self.anchored);
-        queue.push_back(id);
-        for _ in 0..2 {
-            if queue.len() <= ANCHORS {
-                return;
-            }
-            let Some(oldest) = queue.pop_front() else {
-                return;
-            };
-            let Ok(node) = self.get(oldest) else { continue };
-            let mut state = lock(&node.state);
-            match &state.anchor {
-                Some(anchor) if Arc::strong_count(anchor) > 1 => queue.push_back(oldest),
-                _ => state.anchor = None,
-            }
-        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     pub node: Arc<Node>,
     pub served: Served,
+    /// The kernel does not tell when one of its descriptors is closed.
+    pub silent: bool,
     /// O_DIRECT, as far as `fd` has it.
     direct: AtomicI32,
     /// Where a directory is read from next.
@@ -35,6 +37,7 @@ impl OpenFile {
             fd,
             node,
             served,
+            silent: false,
             direct,
             position: Mutex::new(0),
         }
@@ -92,10 +95,9 @@ impl OpenFiles {
         self.table().by_number.remove(&number).ok_or(libc::EBADF)
     }
 
-    /// How many files the kernel serves, of nodes of which that is not wanted.
-    pub fn bypassing(&self, unwanted: impl Fn(&Node) -> bool) -> usize {
+    /// How many files are open in a way that is not wanted any more.
+    pub fn bypassing(&self, unwanted: impl Fn(&OpenFile) -> bool) -> usize {
         let open: Vec<Arc<OpenFile>> = self.table().by_number.values().map(Arc::clone).collect();
-        let by_kernel = open.iter().filter(|file| file.served == Served::Kernel);
-        by_kernel.filter(|file| unwanted(&file.node)).count()
+        open.iter().filter(|file| unwanted(file)).count()
     }
 }

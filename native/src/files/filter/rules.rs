@@ -235,6 +235,11 @@ impl CompiledRule {
         acts && moves || self.budget.is_some() || self.rule.power_loss
     }
 
+    /// Does it act when a descriptor is closed?
+    pub fn needs_flush(&self) -> bool {
+        self.methods.has(Method::Flush)
+    }
+
     /// Requests at which it has to be asked.
     fn needs(&self) -> Methods {
         self.methods
@@ -289,3 +294,7 @@ impl Decision {
         rules.into_iter().flat_map(|rules| rules.those(self.hit))
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -132,7 +132,10 @@ impl Shared {
     }
 
     fn init(&self, body: &[u8]) -> Outcome {
-        let (asked, _): (abi::InitIn, _) = take(body)?;
+        let mut whole = [0; size_of::<abi::InitIn>()]; // kernels before 5.17 say less
+        let said = body.len().min(whole.len());
+        whole[..said].copy_from_slice(&body[..said]);
+        let (asked, _): (abi::InitIn, _) = take(&whole)?;
         let offered = u64::from(asked.flags) | u64::from(asked.flags2) << 32;
         let wanted = init::ASYNC_READ
             | init::ATOMIC_O_TRUNC
@@ -147,7 +150,8 @@ impl Shared {
             | init::INIT_EXT
             | init::DIRECT_IO_ALLOW_MMAP
             | init::PASSTHROUGH;
-        let taken = wanted & offered;
+        let taken = wanted & offered & !self.refused;
+        self.features.store(taken, Ordering::Relaxed);
         self.passes
             .store(taken & init::PASSTHROUGH != 0, Ordering::Relaxed);
         Ok(Answer::of(&abi::InitOut {

@@ -49,6 +49,26 @@ pub fn open_at(dir: RawFd, name: &CStr, flags: i32, mode: u32) -> Result<OwnedFd
     })
 }
 
+/// Opens (`O_PATH`) a path below a directory, through no symbolic link.
+pub fn open_beneath(dir: RawFd, path: Vec<u8>) -> Result<OwnedFd, Errno> {
+    let path = CString::new(path).map_err(|_| libc::EINVAL)?;
+    // SAFETY: all zero is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    // SAFETY: path and `how` outlive the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            dir,
+            path.as_ptr(),
+            &how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    own(fd as i32)
+}
+
 pub fn stat(fd: RawFd) -> Result<libc::stat64, Errno> {
     let mut stat = MaybeUninit::<libc::stat64>::uninit();
     // SAFETY: the name is empty, and there is room for the answer.

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use super::caller::Rights;
 use super::device::{Buffer, LARGEST_DATA};
-use super::Shared;
+use super::{pruning, Shared};
 use crate::packets::random::Random;
 use crate::system::log;
 
-const MOST: usize = 10;
+const MOST: usize = 24;
+/// So many stay when there is nothing to do.
+const KEPT: usize = 4;
+const PR_SET_IO_FLUSHER: i32 = 57;
 /// Of each; what is not used costs nothing.
 pub const STACK: usize = 128 << 10;
 
@@ -32,6 +35,9 @@ pub struct Hands {
 
 impl Hands {
     pub fn of_thread() -> io::Result<Self> {
+        // Not to wait, when short of memory, for pages that wait for us to be written back.
+        // SAFETY: plain call; what it needs (CAP_SYS_RESOURCE) may be missing.
+        unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) };
         Ok(Self {
             rights: Rights::of_thread()?,
             random: Random::from_os()?,
@@ -52,7 +58,10 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let started = builder.spawn(move || {
         match Hands::of_thread() {
             Ok(hands) => work(&own, buffer, hands),
-            Err(error) => log(&format!("files: a thread: {error}")),
+            Err(error) => {
+                own.workers.idle.fetch_sub(1, Ordering::SeqCst);
+                log(&format!("files: a thread: {error}"));
+            }
         }
         if own.workers.all.fetch_sub(1, Ordering::SeqCst) == 1 {
             own.end();
@@ -89,11 +98,15 @@ fn work(shared: &Arc<Shared>, mut buffer: Buffer, mut hands: Hands) {
             let _ = start(shared); // else this one serves on alone
         }
         shared.serve(&mut buffer, &mut hands);
-        workers.idle.fetch_add(1, Ordering::SeqCst);
+        pruning::consider(shared);
+        if workers.idle.fetch_add(1, Ordering::SeqCst) >= KEPT {
+            break;
+        }
         if buffer.is_large() && shared.device.is_quiet(Duration::from_secs(1)) {
             buffer.trim();
         }
     }
+    workers.idle.fetch_sub(1, Ordering::SeqCst);
     workers.threads().retain(|&one| one != me);
 }
 

@@ -44,6 +44,17 @@ def test_whatever_is_done_comes_out_as_without_it(place, filtered, seed, rules):
         exerciser.close()
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_the_same_on_an_older_kernel(place, seed):
+    with Filter.over(place / "filtered", old_kernel=True) as filtered:
+        filtered.set(SEEN)
+        exerciser = Exerciser(seed, place / "native", place / "filtered")
+        try:
+            exerciser.run(STEPS)
+        finally:
+            exerciser.close()
+
+
 @pytest.mark.parametrize("case", CASES + DATA_CASES, ids=lambda case: case.__name__)
 @pytest.mark.parametrize("rules", [(), (SEEN,)], ids=["served by the kernel", "served by us"])
 def test_a_case_is_as_without_it(place, filtered, case, rules):
@@ -73,3 +84,16 @@ def test_descriptors_of_ours_are_few_however_many_files_are_known(place, filtere
     for fd in held:
         os.close(fd)
     assert (place / "filtered" / "0").stat().st_size == 0
+
+
+def test_files_that_nobody_uses_are_forgotten(place, filtered):
+    def resident_kib() -> int:
+        return int(filtered.resident_mib() * 1024)
+
+    for number in range(6000):
+        (place / "filtered" / f"{number}").touch()
+    full = resident_kib()
+    for _ in range(3):
+        for path in (place / "filtered").iterdir():
+            path.stat()
+    assert resident_kib() <= full + 1024

@@ -1,0 +1,35 @@
+"""What several files of host tests share."""
+
+import pytest
+
+from testbed.entered import Faults, Program
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Start programs over one directory; they are killed in the end."""
+    running = []
+    directory = tmp_path / "data"
+    directory.mkdir()
+
+    def start(**how):
+        running.append(Program(directory, **how))
+        return running[-1]
+
+    yield start
+    for program in running:
+        program.end()
+
+
+@pytest.fixture
+def faults(tmp_path, programs):
+    """Start processes that hold faults; they end with the programs."""
+    started = []
+
+    def start(program, **how):
+        started.append(Faults(program, tmp_path / f"{len(started)}.files", **how))
+        return started[-1]
+
+    yield start
+    for held in started:
+        held.close()
