@@ -1,10 +1,11 @@
 """How much the file filter costs, and how exact its latency is.
 
-    python bench/files.py [--seconds 2] [--rounds 3] [--targets 20]
+    python bench/files.py [--seconds 1] [--rounds 5] [--targets 20]
 
 Needs root, fio, squall-node, and for the comparison Debian's libfuse3-dev with its examples and
-gcc. Every figure stands beside its limit, measured in turns in the same run: the directory itself
-(tmpfs), and libfuse's example passthrough_ll over the same directory, without the kernel's cache.
+gcc. Every figure is the best of some rounds, for whoever else is busy only takes away from it, and
+stands beside its limit, measured in turns in the same run: the directory itself (tmpfs), and
+libfuse's example passthrough_ll over the same directory, without the kernel's cache.
 Exit status 1 when a bound is missed.
 """
 
@@ -102,16 +103,16 @@ def speed(
         for _ in range(rounds):
             for name, directory in (("native", native), *filters.items()):
                 found[name].append(operations(directory, workload, seconds))
-        middle = {name: median(values) for name, values in found.items()}
-        print(f"{workload}: " + ", ".join(f"{name} {each:,.0f}/s" for name, each in middle.items()))
-        passed = middle["no rule"] / middle["native"]
+        best = {name: max(values) for name, values in found.items()}
+        print(f"{workload}: " + ", ".join(f"{name} {each:,.0f}/s" for name, each in best.items()))
+        passed = best["no rule"] / best["native"]
         least = OF_NATIVE.get(workload)
         bound = f">= {least} of native" if least else ""
         report.row(
             "  no rule on the file", f"{passed:.2f} of native", bound, holds=passed >= (least or 0)
         )
-        if "libfuse" in middle:
-            ratio = middle["rule"] / middle["libfuse"]
+        if "libfuse" in best:
+            ratio = best["rule"] / best["libfuse"]
             bound = f">= {OF_LIBFUSE} of libfuse"
             value = f"{ratio:.2f} of libfuse"
             report.row("  a rule that does not fire", value, bound, holds=ratio >= OF_LIBFUSE)
@@ -194,8 +195,8 @@ def main(seconds: float, rounds: int, targets: int, samples: int) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--samples", type=int, default=200)
     asked = parser.parse_args()

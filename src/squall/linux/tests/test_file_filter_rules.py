@@ -146,8 +146,12 @@ def test_each_method_is_hit_by_its_name_alone(filtered, tmp_path, method, act):
     filtered.set(rule(methods=[method], errno=errno.EXDEV))
     assert error(lambda: act(tmp_path)) == errno.EXDEV
     assert 1 <= filtered.counters("s")["failed"] <= 2  # a name that was known is looked up twice
-    filtered.set(rule(methods=others[:1], errno=errno.EXDEV))
+    filtered.set(
+        rule("other", methods=others[:1], errno=errno.EXDEV),
+        rule("slow", methods=[method], latency_us=2000),
+    )
     assert error(lambda: act(tmp_path)) == 0
+    assert filtered.counters("slow")["delayed"] > 0
 
 
 def test_paths_are_as_the_target_sees_them_by_any_of_their_names(filtered, tmp_path):
