@@ -103,8 +103,9 @@ class Host:
                     yield int(entry.name), command.strip()
 
     def holders(self) -> list[int]:
-        """List the processes that hold faults: packet schedulers, filters of files, stressors."""
-        holds = ("squall-node packets", "squall-node files", "stress-ng")
+        """List the processes that hold faults in a target."""
+        modules = ("dns", "files", "http", "packets")
+        holds = (*(f"squall-node {module}" for module in modules), "stress-ng")
         return sorted(pid for pid, command in self.processes() if any(h in command for h in holds))
 
     def traces(self, pid: int) -> Mapping[str, str]:

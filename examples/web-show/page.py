@@ -4,9 +4,12 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import urlopen
 
+from outside import advertisement
+
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        advertisement()
         try:
             with urlopen("http://backend:8080/", timeout=2) as answer:
                 body = b"<h1>web-show</h1><p>" + answer.read() + b"</p>\n"

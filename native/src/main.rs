@@ -1,14 +1,18 @@
 //! The native half of Squall: one program, one subcommand for each thing it holds.
 
 mod aside;
+mod bpf;
 mod detach;
+mod dns;
 mod exec;
 mod failure;
 #[allow(dead_code)] // until its subcommand is here
 mod files;
 mod health;
 mod holder;
+mod http;
 mod netns;
+mod nft;
 mod packets;
 mod process;
 mod ptrace;
@@ -26,23 +30,28 @@ fn main() {
         Some((verb, rest)) => (verb.as_str(), rest),
         None => ("", &[][..]),
     };
-    let outlives = matches!(verb, "files" | "packets" | "stress" | "watch");
+    let outlives = matches!(
+        verb,
+        "dns" | "files" | "http" | "packets" | "stress" | "watch"
+    );
     if outlives {
         aside::stand();
     }
     let outcome = match verb {
+        "dns" => Ok(dns::run(rest)),
         "exec" => exec::run(rest),
         "files" => Ok(files::run(rest)),
         "files-restore" => files::restore(rest),
         "filter" => files::filter::alone::run(rest),
         "health" => health::run(rest),
+        "http" => Ok(http::run(rest)),
         "netns" => netns::run(rest),
         "packets" => Ok(packets::run(rest)),
         "sandbox" => sandbox::run(rest),
         "stress" => stress::run(rest),
         "watch" => watch::run(rest),
         _ => Err(Failure::new(
-            "usage: squall-node exec|files|files-restore|filter|health|netns|packets|sandbox|stress|watch ...",
+            "usage: squall-node dns|exec|files|files-restore|filter|health|http|netns|packets|sandbox|stress|watch ...",
         )),
     };
     if outlives {

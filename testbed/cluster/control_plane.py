@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed import coredns
-from testbed.cluster.layout import DNS, SERVICES, Layout
+from testbed.cluster.layout import DNS, DNS_SIX, SERVICES, SERVICES_SIX, Layout
 from testbed.kubernetes.build import programs
 
 STORE = "http://127.0.0.1:2379"
@@ -67,18 +67,25 @@ def configure(layout: Layout) -> None:
 def manifests(layout: Layout) -> str:
     """Write what a cluster has before anybody uses it."""
     text = Path(__file__).with_name("manifests.yaml").read_text()
-    return text.replace("SERVICE_ADDRESS", DNS).replace("SERVER_ADDRESS", layout.dns_address)
+    for placeholder, address in {
+        "SERVICE_ADDRESS_SIX": DNS_SIX,
+        "SERVICE_ADDRESS": DNS,
+        "SERVER_ADDRESS_SIX": layout.dns_address_six,
+        "SERVER_ADDRESS": layout.dns_address,
+    }.items():
+        text = text.replace(placeholder, address)
+    return text
 
 
 def _names(layout: Layout) -> str:
     """Answer names of the cluster, and say of all others that there is no such name."""
     return f""".:53 {{
-    bind {layout.dns_address}
+    bind {layout.dns_address} {layout.dns_address_six}
     ready {layout.address}:{NAMES_PORT}
     errors
     loadbalance
     cache 2
-    kubernetes cluster.local in-addr.arpa {{
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
         kubeconfig {layout.kubeconfig("coredns")}
         pods insecure
         ttl 2
@@ -116,7 +123,7 @@ def _apiserver(layout: Layout) -> list[str]:
         "--service-account-key-file=keys/accounts.key",
         "--service-account-signing-key-file=keys/accounts.key",
         "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-cluster-ip-range={SERVICES}",
+        f"--service-cluster-ip-range={SERVICES},{SERVICES_SIX}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged",

@@ -18,6 +18,11 @@ PODS = ipaddress.ip_network("10.244.0.0/16")
 DNS = "10.96.0.10"
 """Address of the Service that answers names, as kubeadm's clusters have it."""
 
+# Whoever has one of these has one of those above too: every cluster is dual-stack, IPv4 first.
+SERVICES_SIX = ipaddress.ip_network("fd00:10:96::/112")
+PODS_SIX = ipaddress.ip_network("fd00:10:244::/48")
+DNS_SIX = "fd00:10:96::a"
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")
 
 
@@ -30,8 +35,10 @@ class Node:
     number: int
     """From 1."""
     address: str
+    address_six: str
     pods: str
     """What its pods' addresses are taken from."""
+    pods_six: str
 
     @property
     def net(self) -> Path:
@@ -89,7 +96,9 @@ class Layout:
                 f"node{number}",
                 number,
                 f"10.89.{self.index}.{10 + number}",
+                self._six(10 + number),
                 f"10.244.{number}.0/24",
+                f"fd00:10:244:{number:x}::/64",
             )
             for number in range(1, self.size + 1)
         )
@@ -130,9 +139,19 @@ class Layout:
         return f"10.89.{self.index}.1"
 
     @property
+    def address_six(self) -> str:
+        """What the control plane has as well."""
+        return self._six(1)
+
+    @property
     def dns_address(self) -> str:
         """Where CoreDNS listens."""
         return f"10.89.{self.index}.2"
+
+    @property
+    def dns_address_six(self) -> str:
+        """Where CoreDNS listens, too."""
+        return self._six(2)
 
     @property
     def host_address(self) -> str:
@@ -148,6 +167,9 @@ class Layout:
     def url(self) -> str:
         """Of the API server."""
         return f"https://{self.address}:6443"
+
+    def _six(self, number: int) -> str:
+        return str(ipaddress.IPv6Address(f"fd00:10:89:{self.index:x}::{number:x}"))  # canonical
 
     def kubeconfig(self, user: str = "admin") -> Path:
         """Where clients of that user find what they need."""

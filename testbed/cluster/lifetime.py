@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from testbed import coredns
 from testbed.cluster import (
@@ -20,6 +21,7 @@ from testbed.cluster.cluster import Cluster
 from testbed.cluster.layout import CGROUPS, DEFAULT_NAME, Layout, Node
 from testbed.cluster.metrics import answers
 from testbed.cluster.namespaces import run
+from testbed.cluster.pod_network import PLUGINS
 from testbed.cluster.processes import HIERARCHY, Processes
 from testbed.cluster.waiting import until
 from testbed.kubernetes.build import built_folder
@@ -48,8 +50,10 @@ def missing() -> list[str]:
         for program, package in _PACKAGES.items()
         if shutil.which(program) is None
     ]
-    if not (nodes.PLUGINS / "ptp").exists():
-        lacking.append(f"{nodes.PLUGINS}/ptp (Debian: containernetworking-plugins)")
+    if not (PLUGINS / "ptp").exists():
+        lacking.append(f"{PLUGINS}/ptp (Debian: containernetworking-plugins)")
+    if not Path("/proc/sys/net/ipv6").is_dir():
+        lacking.append("IPv6 in the kernel")
     if os.geteuid() != 0:
         lacking.append("root")
     if not (CGROUPS / HIERARCHY / "cgroup.procs").exists():

@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from testbed.cluster import credentials
-from testbed.cluster.layout import DNS, PODS, Layout, Node, hierarchies
+from testbed.cluster import credentials, pod_network
+from testbed.cluster.layout import DNS, PODS, PODS_SIX, Layout, Node, hierarchies
 from testbed.kubernetes.build import programs
 
 COMPONENTS = ("containerd", "kubelet", "kube-proxy")
 """In the order they are started in."""
 
-PLUGINS = Path("/usr/lib/cni")
 SOCKET = "/run/containerd/containerd.sock"
 """Of a node's container runtime, seen from the node."""
 
@@ -29,7 +28,7 @@ def commands(layout: Layout, node: Node) -> Mapping[str, Sequence[str]]:
             f"--config={folder}/kubelet.json",
             f"--kubeconfig={layout.kubeconfig(node.name)}",
             f"--hostname-override={node.name}",
-            f"--node-ip={node.address}",
+            f"--node-ip={node.address},{node.address_six}",
             f"--root-dir={folder}/kubelet",
         ],
         "kube-proxy": [str(programs() / "kube-proxy"), f"--config={folder}/kube-proxy.json"],
@@ -39,16 +38,16 @@ def commands(layout: Layout, node: Node) -> Mapping[str, Sequence[str]]:
 def configure(layout: Layout, node: Node) -> None:
     """Write what they read, and make the cgroups that the kubelet puts pods below."""
     folder = node.folder
-    for name in ("cni", "kubelet", "logs"):
+    for name in ("kubelet", "logs"):
         (folder / name).mkdir(parents=True)
     (folder / "resolv.conf").write_text(f"nameserver {layout.dns_address}\n")
     (folder / "containerd.toml").write_text(_containerd(node))
     for name, config in {
-        "cni/10-pods.conflist": _pod_network(node),
         "kubelet.json": _kubelet(layout, node),
         "kube-proxy.json": _proxy(layout, node),
     }.items():
         (folder / name).write_text(json.dumps(config, indent=1))
+    pod_network.configure(node)
     _make_cgroups(node)
 
 
@@ -62,21 +61,8 @@ def _make_cgroups(node: Node) -> None:
                     (root / group / file).write_text((root / file).read_text())
 
 
-def _pod_network(node: Node) -> Mapping[str, object]:
-    addresses = {
-        "type": "host-local",
-        "dataDir": str(node.folder / "addresses"),
-        "ranges": [[{"subnet": node.pods}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    }
-    # Not a bridge: without br_netfilter, answers of a Service's pod on the same node would go
-    # past the node's address translation, and the caller would not know who speaks.
-    cables = {"type": "ptp", "ipMasq": False, "ipam": addresses}
-    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [cables, ports]}
-
-
 def _containerd(node: Node) -> str:
+    plugins, settings = pod_network.folders(node)
     return f"""version = 2
 root = "{node.folder}/containerd"
 state = "{node.folder}/containers"
@@ -87,8 +73,8 @@ state = "{node.folder}/containers"
   restrict_oom_score_adj = true
   sandbox_image = "{PAUSE}"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{PLUGINS}"
-    conf_dir = "{node.folder}/cni"
+    bin_dir = "{plugins}"
+    conf_dir = "{settings}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 """
@@ -130,6 +116,6 @@ def _proxy(layout: Layout, node: Node) -> Mapping[str, object]:
         "mode": "iptables",
         "hostnameOverride": node.name,
         "clientConnection": {"kubeconfig": str(layout.kubeconfig("kube-proxy"))},
-        "clusterCIDR": str(PODS),
+        "clusterCIDR": f"{PODS},{PODS_SIX}",
         "conntrack": {"maxPerCore": 0, "min": 0},  # those sysctls are the whole machine's
     }

@@ -64,7 +64,12 @@ class Installed:
 
     def address(self, namespace: str, pod: str) -> str:
         """Say which address a pod has."""
-        return str(self.read("pod", pod, namespace)["status"]["podIP"])
+        return self.addresses(namespace, pod)[0]
+
+    def addresses(self, namespace: str, pod: str) -> tuple[str, ...]:
+        """Say which addresses a pod has, IPv4 first."""
+        listed = self.read("pod", pod, namespace)["status"]["podIPs"]
+        return tuple(each["ip"] for each in listed)
 
     def run(self, namespace: str, pod: str, *command: str) -> str:
         """Run a command in a pod; raises `RuntimeError` when it fails."""

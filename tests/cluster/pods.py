@@ -5,6 +5,7 @@ from typing import Any
 
 from testbed.cluster import Cluster
 from testbed.cluster.images import BUSYBOX
+from testbed.cluster.layout import DNS
 from testbed.cluster.waiting import until
 
 ANSWER = "hello"
@@ -52,13 +53,14 @@ def execute(cluster: Cluster, namespace: str, pod: str, *command: str) -> str:
 def fetch(cluster: Cluster, namespace: str, pod: str, address: str) -> str:
     """GET a page from within a pod; exit code 143 says that it took more than two seconds."""
     # Not wget's own -T: Debian's static busybox crashes on it.
-    command = ["timeout", "2", "wget", "-q", "-O", "-", f"http://{address}/"]
+    host = f"[{address}]" if ":" in address else address
+    command = ["timeout", "2", "wget", "-q", "-O", "-", f"http://{host}/"]
     return execute(cluster, namespace, pod, *command).strip()
 
 
-def look_up(cluster: Cluster, namespace: str, pod: str, name: str) -> str:
+def look_up(cluster: Cluster, namespace: str, pod: str, name: str, server: str = DNS) -> str:
     """Ask the cluster's name server from within a pod; Debian's busybox cannot by itself."""
-    answer = execute(cluster, namespace, pod, "nslookup", name, "10.96.0.10")
+    answer = execute(cluster, namespace, pod, "nslookup", name, server)
     return answer.rpartition("Address:")[2].strip()
 
 

@@ -35,7 +35,7 @@ table inet outside {
     type filter hook postrouting priority 0;
     oifname "lo" return
     ip daddr { 10.89.0.0/16, 10.96.0.0/12, 10.244.0.0/16, 224.0.0.0/4 } return
-    ip6 daddr { fe80::/10, ff00::/8 } return
+    ip6 daddr { fd00:10::/32, fe80::/10, ff00::/8 } return
     counter name away
   }
   counter away { }

@@ -1,7 +1,7 @@
 """NetworkChaos between pods on different nodes: felt there, proven, and gone without a trace."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -26,6 +26,8 @@ class Ends(NamedTuple):
     elsewhere: Path
     back: Path
     """From the server to the client."""
+    six: Mapping[str, str]
+    """IPv6 addresses of the pods, by their IPv4 ones."""
 
     @contextmanager
     def chaos(self, spec: dict[str, Any]) -> Iterator[Experiment]:
@@ -36,11 +38,20 @@ class Ends(NamedTuple):
         ):
             yield experiment
         is_well(self.there)
+        is_well(self.by_six().there)
 
     def to_server(self, **spec: Any) -> dict[str, Any]:
         """Describe what happens between client and server."""
         target = {"mode": "all", "selector": selector(self.namespace, app="server")}
         return {"target": target, **spec}
+
+    def by_six(self) -> "Ends":
+        """Say how the same are reached by IPv6."""
+        there, elsewhere, back = (
+            replace(path, address=self.six[path.address])
+            for path in (self.there, self.elsewhere, self.back)
+        )
+        return self._replace(there=there, elsewhere=elsewhere, back=back)
 
     def through(self, address: str) -> Path:
         """Say how the client gets to a Service."""
@@ -57,21 +68,30 @@ def ends(installed: Installed) -> Iterator[Ends]:
         pod(namespace, "server", "node2", *SERVER),
         pod(namespace, "other", "node2", *SERVER),
     )
+    addresses = {
+        name: installed.addresses(namespace, name) for name in ("client", "server", "other")
+    }
     there, elsewhere, back = (
-        Path(installed, namespace, source, installed.address(namespace, far))
+        Path(installed, namespace, source, addresses[far][0])
         for source, far in (("client", "server"), ("client", "other"), ("server", "client"))
     )
-    serves(there)
-    serves(elsewhere)
-    yield Ends(installed, namespace, there, elsewhere, back)
+    ends = Ends(installed, namespace, there, elsewhere, back, dict(addresses.values()))
+    for each in (ends, ends.by_six()):
+        serves(each.there)
+        serves(each.elsewhere)
+    yield ends
     installed.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def six(ends: Ends) -> Ends:
+    """The same, by IPv6."""
+    return ends.by_six()
 
 
 def slow(path: Path) -> None:
     assert 95 < path.ping().middle_ms < 150
-    took = path.fetch(5.0)
-    assert took is not None
-    assert took > 0.19  # two packets of the client's are waited for: SYN and request
+    assert seconds(path) > 0.19  # two packets of the client's are waited for: SYN and request
 
 
 def lossy(path: Path) -> None:
@@ -134,12 +154,13 @@ def is_well(path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_packets_suffer_as_asked_and_no_others(ends: Ends, shape: str) -> None:
+def test_packets_suffer_as_asked_and_no_others(ends: Ends, six: Ends, shape: str) -> None:
     spec, felt = SHAPES[shape]
     with ends.chaos(ends.to_server(**spec)) as experiment:
         experiment.confirmed()
-        felt(ends.there)
-        is_well(ends.elsewhere)
+        for family in (ends, six):
+            felt(family.there)
+            is_well(family.elsewhere)
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -168,23 +189,30 @@ def test_a_limit_is_proven_by_traffic_that_reaches_it(ends: Ends, limit: str) ->
     ],
 )
 def test_a_partition_cuts_the_direction_that_was_asked_for(
-    ends: Ends, direction: str, from_client: bool, from_server: bool, proven: list[str]
+    ends: Ends,
+    six: Ends,
+    direction: str,
+    from_client: bool,
+    from_server: bool,
+    proven: list[str],
 ) -> None:
     with ends.chaos(ends.to_server(action="partition", direction=direction)) as experiment:
         experiment.confirmed(*proven)
         assert "Mismatch" not in experiment.verdicts(".", ".Target")
-        assert ends.there.datagram_arrives("server") == from_client
-        assert ends.back.datagram_arrives("client") == from_server
-        assert ends.there.fetch() is None
-        is_well(ends.elsewhere)
+        for family in (ends, six):
+            assert family.there.datagram_arrives("server") == from_client
+            assert family.back.datagram_arrives("client") == from_server
+            assert family.there.fetch() is None
+            is_well(family.elsewhere)
 
 
-def test_a_delay_in_both_directions_is_felt_twice(ends: Ends) -> None:
+def test_a_delay_in_both_directions_is_felt_twice(ends: Ends, six: Ends) -> None:
     spec = ends.to_server(action="delay", delay={"latency": "50ms"}, direction="both")
     with ends.chaos(spec) as experiment:
         experiment.confirmed(".", ".Target")
-        assert 95 < ends.there.ping().middle_ms < 200
-        assert 95 < ends.back.ping().middle_ms < 200
+        for family in (ends, six):
+            assert 95 < family.there.ping().middle_ms < 200
+            assert 95 < family.back.ping().middle_ms < 200
 
 
 @pytest.mark.parametrize("entry", ["{address}", "{address}:80", "{address}/32"])
@@ -197,18 +225,58 @@ def test_an_address_outside_can_be_cut_off(ends: Ends, entry: str) -> None:
         assert (ends.there.ping().lost == 0) == (":80" in entry)
 
 
+def test_an_address_outside_has_one_family(ends: Ends, six: Ends) -> None:
+    spec = {"action": "partition", "externalTargets": [f"[{six.there.address}]:80"]}
+    with ends.chaos(spec) as experiment:
+        experiment.wait("AllInjected")
+        assert six.there.fetch() is None
+        is_well(six.there)
+        for path in (six.elsewhere, ends.there):
+            assert path.fetch() is not None
+
+
+@pytest.mark.parametrize(("network", "direction"), [("{address}/64", "to"), ("::/0", "from")])
+def test_a_network_of_ipv6_outside_can_be_cut_off(
+    ends: Ends, six: Ends, network: str, direction: str
+) -> None:
+    outside = [network.format(address=six.there.address)]
+    spec = {"action": "partition", "externalTargets": outside, "direction": direction}
+    with ends.chaos(spec) as experiment:
+        experiment.wait("AllInjected")
+        assert six.there.fetch() is None
+        assert six.elsewhere.fetch() is None
+        assert six.there.datagram_arrives("server") == (direction == "from")
+        assert six.back.datagram_arrives("client") == (direction == "to")
+        is_well(ends.there)
+
+
+def test_a_delay_of_all_ipv6_is_none_of_ipv4(ends: Ends, six: Ends) -> None:
+    delay = {"action": "delay", "delay": {"latency": "100ms"}, "externalTargets": ["::/0"]}
+    with ends.chaos(delay) as experiment:
+        experiment.wait("AllInjected")
+        slow(six.there)
+        slow(six.elsewhere)
+        is_well(ends.there)
+        assert "Mismatch" not in experiment.verdicts()
+
+
 @pytest.fixture(scope="module")
 def services(ends: Ends) -> dict[str, Path]:
-    """The way of the client to a Service of the server, and to one of both servers."""
-    mixed = service(ends.namespace, "mixed", selector={"tier": "far"})
-    ends.installed.apply(service(ends.namespace, "server"), mixed)
+    """The way of the client to a Service of the server, and to one of both servers.
+
+    Each has an address of either family.
+    """
+    both = {"ipFamilyPolicy": "RequireDualStack"}
+    mixed = service(ends.namespace, "mixed", selector={"tier": "far"}, **both)
+    ends.installed.apply(service(ends.namespace, "server", **both), mixed)
     for name in ("server", "other"):
         ends.installed.kubectl("label", "pod", name, "tier=far", f"-n={ends.namespace}")
     found = {}
     for name in ("server", "mixed"):
-        address = ends.installed.read("service", name, ends.namespace)["spec"]["clusterIP"]
-        found[name] = ends.through(address)
-        serves(found[name])
+        spec = ends.installed.read("service", name, ends.namespace)["spec"]
+        for title, address in zip((name, f"{name} six"), spec["clusterIPs"], strict=True):
+            found[title] = ends.through(address)
+            serves(found[title])
     return found
 
 
@@ -217,11 +285,13 @@ def test_a_partition_cuts_what_is_sent_to_a_service_of_the_targets(
 ) -> None:
     with ends.chaos(ends.to_server(action="partition")) as experiment:
         experiment.confirmed()
-        assert services["server"].fetch() is None
-        # One of two connections goes to the other server.
-        until("the other server", lambda: services["mixed"].fetch() is not None, 60)
-        assert services["server"].address in told(ends)
-        assert services["mixed"].address not in told(ends)
+        for six in ("", " six"):
+            server, mixed = services[f"server{six}"], services[f"mixed{six}"]
+            assert server.fetch() is None
+            # One of two connections goes to the other server.
+            until("the other server", lambda mixed=mixed: mixed.fetch() is not None, 60)
+            assert server.address in told(ends)
+            assert mixed.address not in told(ends)
 
 
 def test_a_delay_holds_what_is_sent_to_a_service_of_the_targets(
@@ -229,12 +299,16 @@ def test_a_delay_holds_what_is_sent_to_a_service_of_the_targets(
 ) -> None:
     with ends.chaos(ends.to_server(action="delay", delay={"latency": "100ms"})) as experiment:
         experiment.confirmed()
-        took = services["server"].fetch(5)
-        assert took is not None
-        assert took > 0.19
-    took = services["server"].fetch()
+        assert seconds(services["server"]) > 0.19
+        assert seconds(services["server six"]) > 0.19
+    assert seconds(services["server"]) < 0.19
+    assert seconds(services["server six"]) < 0.19
+
+
+def seconds(path: Path) -> float:
+    took = path.fetch(5)
     assert took is not None
-    assert took < 0.19
+    return took
 
 
 @pytest.mark.parametrize("port", ["", ":80"])
@@ -245,8 +319,10 @@ def test_a_service_can_be_cut_off_by_its_name(
     with ends.chaos({"action": "partition", "externalTargets": [f"{name}{port}"]}) as experiment:
         experiment.wait("AllInjected")
         assert services["mixed"].fetch() is None
+        assert services["mixed six"].fetch() is None
         assert ends.through(name).fetch() is None
         assert services["server"].fetch() is not None
+        assert services["server six"].fetch() is not None
         is_well(ends.there)
     serves(ends.through(name))
 

@@ -65,7 +65,7 @@ def test_prometheus_sees_what_was_measured(serving: Cluster, namespace: str, tok
     wanted = f'squall_fault_verdict{{namespace="{namespace}",verdict="Confirmed"}}'
     measured = f'squall_fault_measured{{namespace="{namespace}",moment="during"}}'
     with serving.prometheus([job, plain | agents]) as url:
-        wait_until(lambda: asked(url, "count(up==1)") == [4.0], lambda: scraped(url))
+        wait_until(lambda: asked(url, "count(up==1)") == [8.0], lambda: scraped(url))
         wait_until(lambda: 1.0 in asked(url, wanted), lambda: scraped(url))
         assert any(value >= 0.1 for value in asked(url, measured)), asked(url, measured)
 
@@ -151,9 +151,11 @@ def asking_all_the_time(cluster: Cluster, namespace: str, refused: list[str]) ->
 
 
 def addresses(cluster: Cluster, component: str, port: int = PORT) -> list[str]:
+    """List where the component's pods answer, by both families."""
     labels = f"--selector=app.kubernetes.io/component={component}"
     shown = json.loads(cluster.kubectl("get", "pods", labels, f"-n={NAMESPACE}", "-ojson"))
-    return [f"{pod['status']['podIP']}:{port}" for pod in shown["items"]]
+    found = [each["ip"] for pod in shown["items"] for each in pod["status"]["podIPs"]]
+    return [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in found]
 
 
 def answer(cluster: Cluster, component: str, target: str, token: str) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from testbed.cluster import Cluster, attach, down, running, up
-from testbed.cluster.layout import CGROUPS, MEMORY, RUN
-from testbed.cluster.namespaces import run
+from testbed.cluster.layout import CGROUPS, DNS_SIX, MEMORY, RUN
+from testbed.cluster.namespaces import inside, run
 from testbed.cluster.processes import in_cgroups
 from testbed.cluster.waiting import until
 from testbed.traces import Namespace, difference
@@ -43,6 +43,28 @@ def test_pods_reach_each_other_and_services(cluster: Cluster, namespace: str) ->
     with pytest.raises(RuntimeError, match=r"exit code 1$"):
         look_up(cluster, namespace, "on-node1", "example.com")
     assert cluster.kubectl("logs", f"--namespace={namespace}", "on-node2").strip() == "serving"
+
+
+def test_pods_nodes_and_services_have_both_families(cluster: Cluster, namespace: str) -> None:
+    for node in cluster.nodes:
+        web(cluster, namespace, f"on-{node}", node)
+        shown = json.loads(cluster.kubectl("get", "node", node, "--output=json"))["status"]
+        internal = [each["address"] for each in shown["addresses"] if each["type"] == "InternalIP"]
+        assert [":" in address for address in internal] == [False, True]
+    both = json.dumps({"spec": {"ipFamilyPolicy": "RequireDualStack"}})
+    cluster.kubectl("patch", "service", "on-node2", f"-n={namespace}", f"--patch={both}")
+    service = json.loads(
+        cluster.kubectl("get", "service", "on-node2", f"-n={namespace}", "--output=json")
+    )
+    (_, six) = service["spec"]["clusterIPs"]
+    (_, pod) = [each["ip"] for each in get(cluster, namespace, "on-node2")["status"]["podIPs"]]
+    for source in ("on-node1", "on-node2"):
+        assert fetch(cluster, namespace, source, pod) == ANSWER
+        until(six, lambda source=source: fetch(cluster, namespace, source, six) == ANSWER, 30)
+    name = f"on-node2.{namespace}.svc.cluster.local"
+    assert look_up(cluster, namespace, "on-node1", name, DNS_SIX) in service["spec"]["clusterIPs"]
+    get_page = ["curl", "--silent", "--globoff", "--max-time", "5"]
+    assert run(*inside(cluster.net, *get_page, f"http://[{six}]/")).strip() == ANSWER
 
 
 def test_a_killed_component_can_be_started_again(cluster: Cluster, namespace: str) -> None:

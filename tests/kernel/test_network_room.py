@@ -94,7 +94,7 @@ async def test_a_killed_holder_fails_open_and_is_repaired_by_a_fresh_agent(
 ):
     injector, wanted = load(KIND.injector), [live(delay_us=50_000), cut()]
     await injector(world).converge(cables.target, wanted, Notes())
-    [hold] = network._holds.values()
+    [hold] = network._holders._holds.values()
     os.kill(hold.process.pid, signal.SIGKILL)
     await hold.process.gone.wait()
     rules = cables.run(cables.target, "nft", "list", "ruleset")

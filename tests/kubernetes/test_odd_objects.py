@@ -29,6 +29,16 @@ SANE = [
     (kinds()["NetworkChaos"].resource, delay(NAMESPACE, "odd")),
     experiment("PodChaos", action="pod-kill", gracePeriod=1),
     experiment("StressChaos", stressors={"cpu": {"workers": 1, "load": 50}}),
+    experiment(
+        "HTTPChaos",
+        target="Response",
+        port=80,
+        percent=12.5,
+        delay="10ms",
+        code=200,
+        replace={"body": "e30=", "headers": {"a": "b"}, "code": 503},
+        patch={"headers": [["a", "b"]], "body": {"type": "JSON", "value": "{}"}},
+    ),
     (NODE_FAULT, node_fault(NAMESPACE, "odd")),
 ]
 

@@ -44,6 +44,14 @@ EXPERIMENTS = {
         kind: NetworkChaos
         spec: {action: partition, mode: all, selector: {labelSelectors: {app: web}},
                direction: both, target: {mode: all, selector: {labelSelectors: {app: peer}}}}""",
+    "names": """
+        kind: DNSChaos
+        spec: {action: error, mode: all, selector: {labelSelectors: {app: web}},
+               patterns: ["*.example"], delay: 10ms}""",
+    "http": """
+        kind: HTTPChaos
+        spec: {mode: all, selector: {labelSelectors: {app: web}}, target: Request, port: 80,
+               delay: 10ms}""",
     "failure": """
         kind: PodChaos
         spec: {action: pod-failure, mode: all, selector: {labelSelectors: {app: web}}}""",

@@ -7,8 +7,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::bpf::{self, Assembler, Compute, Function, If, Label, Width};
-use super::networks::Network;
+use super::networks::{Network, Version};
+use crate::bpf::{self, Assembler, Compute, Function, If, Label, Purpose, Width};
 
 /// IP protocols with the destination port in bytes 2 and 3: TCP, UDP, DCCP, SCTP, UDP-Lite.
 pub const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
@@ -32,8 +32,9 @@ const FP: u8 = 10;
 /// Sender's address, ethertype and network header: frame bytes 6 to 53.
 const HEAD: i16 = -48;
 const NETWORK_HEADER: i16 = HEAD + 8;
-/// Key of the trie: bits, port, two zeros, address.
+/// Key of the trie: bits, port, version of IP, zero, address.
 const KEY: i16 = -72;
+const KEY_VERSION: i16 = KEY + 6;
 const KEY_BYTES: u32 = 24;
 const STAMP: i16 = -80;
 const ICMP_TYPE: i16 = -88;
@@ -50,7 +51,7 @@ pub fn load(facts: &Facts) -> io::Result<OwnedFd> {
     let ports = facts
         .networks
         .is_some_and(|networks| networks.iter().any(|network| network.port != 0));
-    assemble(facts, trie.as_ref(), ports).load_classifier(c"squall_packets")
+    assemble(facts, trie.as_ref(), ports).load_for(Purpose::EGRESS, c"squall_packets")
 }
 
 fn trie(networks: &[Network]) -> io::Result<OwnedFd> {
@@ -59,8 +60,9 @@ fn trie(networks: &[Network]) -> io::Result<OwnedFd> {
         let mut key = [0; KEY_BYTES as usize];
         key[..4].copy_from_slice(&(32 + u32::from(network.prefix)).to_ne_bytes());
         key[4..6].copy_from_slice(&network.port.to_be_bytes());
+        key[6] = network.version as u8;
         key[8..].copy_from_slice(&network.address.to_be_bytes());
-        bpf::insert(&trie, &key, 1)?;
+        bpf::insert(&trie, &key, &[1])?;
     }
     Ok(trie)
 }
@@ -94,6 +96,7 @@ fn read_headers(a: &mut Assembler, pass: Label) {
     a.jump_if(ETHERTYPE, If::Equal, i32::from(0x0800_u16.to_be()), ipv4);
     a.jump_if(ETHERTYPE, If::NotEqual, i32::from(0x86dd_u16.to_be()), pass);
 
+    a.store_number(Width::Byte, FP, KEY_VERSION, Version::Six as i32);
     load_bytes(a, Start::At(6), HEAD, 8 + 40, pass);
     a.load(Width::Byte, PROTOCOL, FP, NETWORK_HEADER + 6);
     a.set(TRANSPORT, 14 + 40);
@@ -111,6 +114,7 @@ fn read_headers(a: &mut Assembler, pass: Label) {
     a.jump(done);
 
     a.place(ipv4);
+    a.store_number(Width::Byte, FP, KEY_VERSION, Version::Four as i32);
     load_bytes(a, Start::At(6), HEAD, 8 + 20, pass);
     a.load(Width::Byte, PROTOCOL, FP, NETWORK_HEADER + 9);
     a.load(Width::Byte, TRANSPORT, FP, NETWORK_HEADER);

@@ -1,6 +1,6 @@
 //! One Ethernet frame on its way from the TAP device to the real one.
 
-use super::networks::Destination;
+use super::networks::{Destination, Version};
 
 /// `struct virtio_net_hdr`, in front of every frame both ways: it carries what is still to be done
 /// to the frame (checksum, segmentation), so that it need not be done twice.
@@ -28,6 +28,7 @@ impl Frame {
     /// Wraps what was read from the TAP device.
     pub fn new(bytes: Vec<u8>) -> Self {
         let destination = destination(&bytes).unwrap_or(Destination {
+            version: Version::Other,
             address: 0,
             port: 0,
         });
@@ -98,13 +99,14 @@ pub fn unstamp(bytes: &mut [u8], device: [u8; 6], tap: [u8; 6], now: u64) -> Arr
 /// Finds address and port, by the rules of the classifier in the kernel.
 fn destination(bytes: &[u8]) -> Option<Destination> {
     let network = bytes.get(NETWORK..)?;
-    let (protocol, address, transport) = match bytes.get(ETHERTYPE..NETWORK)? {
+    let (version, protocol, address, transport) = match bytes.get(ETHERTYPE..NETWORK)? {
         [0x08, 0x00] => {
             let header = network.get(..20)?;
             let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
             let address: [u8; 4] = header[16..20].try_into().ok()?;
             let mapped = std::net::Ipv4Addr::from(address).to_ipv6_mapped();
             (
+                Version::Four,
                 if fragment == 0 { header[9] } else { 0 },
                 u128::from(mapped),
                 usize::from(header[0] & 15) * 4,
@@ -112,7 +114,7 @@ fn destination(bytes: &[u8]) -> Option<Destination> {
         }
         [0x86, 0xdd] => {
             let address: [u8; 16] = network.get(24..40)?.try_into().ok()?;
-            (network[6], u128::from_be_bytes(address), 40)
+            (Version::Six, network[6], u128::from_be_bytes(address), 40)
         }
         _ => return None,
     };
@@ -120,7 +122,11 @@ fn destination(bytes: &[u8]) -> Option<Destination> {
         .get(transport + 2..transport + 4)
         .filter(|_| super::classifier::WITH_PORTS.contains(&protocol))
         .map_or(0, |port| u16::from_be_bytes([port[0], port[1]]));
-    Some(Destination { address, port })
+    Some(Destination {
+        version,
+        address,
+        port,
+    })
 }
 
 #[cfg(test)]

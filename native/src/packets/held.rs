@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{json, Value};
 
 use super::lane::Lane;
-use super::nft::Nft;
 use super::request::{self, Counters};
+use crate::nft::Nft;
 use crate::rpc::Refusal;
+
+/// The one table that is ours in a namespace.
+const TABLE: &str = "squall_network";
 
 /// Everything in force.
 pub struct Held {
@@ -121,7 +124,7 @@ impl Held {
         } else {
             let mut nft = match self.nft.take() {
                 Some(nft) => nft,
-                None => Nft::open()?,
+                None => Nft::open(TABLE)?,
             };
             let done = nft.run(&script);
             if done.is_ok() || !self.script.is_empty() {

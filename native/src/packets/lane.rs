@@ -6,7 +6,6 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::bpf;
 use super::classifier::{self, Facts};
 use super::networks::Network;
 use super::pump::{Heartbeat, Order, Pump, Report};
@@ -15,6 +14,7 @@ use super::request;
 use super::scheduler::{Rule, Scheduler};
 use super::sender::Sender;
 use super::tap::{Device, Tap};
+use crate::bpf;
 use crate::rpc::Refusal;
 use crate::system::{self, check, own};
 

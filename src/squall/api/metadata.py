@@ -37,5 +37,7 @@ COMPONENT = "app.kubernetes.io/component"
 ABILITIES = "squall.dev/abilities"
 """Annotation of an agent's Lease: what its node can do, as JSON; by need of a fault kind, `ok`,
 `fallback`, or `missing: ` and why."""
+SEALING_KEY = "squall.dev/sealing-key"
+"""Annotation of an agent's Lease: the public key to which values of Secrets are sealed for it."""
 MISSING = "missing"
 """How such an ability begins that is not there."""

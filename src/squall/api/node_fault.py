@@ -35,6 +35,17 @@ class NodeFaultTarget(Wire):
     """Raised by the controller when a live selection follows a restarted container."""
 
 
+class SealedValues(Wire):
+    """What the agent needs of Secrets, such that nobody else can read it."""
+
+    recipient: str = ""
+    """Public key of the agent that it is sealed for."""
+    box: str = ""
+    """Base64; empty where there is a problem."""
+    problem: str = ""
+    """Why there are no values; the faults cannot act then."""
+
+
 class NodeFaultSpec(Wire):
     """What one node's agent shall make true, and until when."""
 
@@ -55,8 +66,15 @@ class NodeFaultSpec(Wire):
     extent: dict[str, Extent] = Field(default_factory=dict)
     """How much of what each selector matches is hit, over all nodes; by selector key. Agents check
     it against the policy of their installation."""
+    sealed: SealedValues | None = None
+    """Values of Secrets, where the faults need any."""
     proof: bool = True
     """False above 1,000 targets: keep the object small."""
+
+
+def sealing_context(spec: NodeFaultSpec) -> str:
+    """Say where sealed values belong: a box in any other NodeFault cannot be opened."""
+    return f"{spec.experiment.uid}/{spec.node_name}"
 
 
 class Proof(Wire):

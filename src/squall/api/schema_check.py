@@ -5,8 +5,10 @@ words of what is not, are those of its API server (`tests/kubernetes` asks it).
 """
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from squall.api.go_format import offered, written
@@ -27,6 +29,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _LARGEST_WHOLE_FLOAT = 2**53 - 1
 """A float may stand for an integer as long as it can tell it from the next one."""
+_BASE64 = re.compile(
+    r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})"
+)
 _MOMENT = re.compile(
     r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d{2}:\d{2})",
     re.ASCII | re.IGNORECASE,
@@ -149,8 +154,8 @@ def _fits_type(schema: Schema, value: Json) -> bool:
         return _is_integer(value)
     if isinstance(value, bool):
         return bool(wanted == "boolean")
-    if schema.get("format") == "date-time" and isinstance(value, str):
-        return _is_moment(value)
+    if isinstance(value, str) and schema.get("format") in _FORMATS:
+        return _FORMATS[schema["format"]](value)
     return isinstance(value, _TYPES[wanted])
 
 
@@ -169,9 +174,18 @@ def _is_moment(value: str) -> bool:
         return False
 
 
+_FORMATS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
+    {"date-time": _is_moment, "byte": lambda text: _BASE64.fullmatch(text) is not None}
+)
+"""Of texts; others are not looked at."""
+
+
 def _wrong_type(schema: Schema, value: Json, path: str) -> Cause:
     if isinstance(value, str) and schema.get("type") == "string":
         wanted, found = schema["format"], written(value)  # a text, but not of that format
+    elif schema.get("format") == "byte" and not isinstance(value, list):
+        number = {int: '"int64"', float: '"float64"'}.get(type(value), '""')
+        wanted, found = "byte", number  # named as Go does
     else:
         wanted = "integer,string" if schema.get(_INT_OR_STRING) else schema["type"]
         found = f'"{_type_name(value)}"'

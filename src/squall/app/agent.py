@@ -10,7 +10,7 @@ from squall.api.cluster import Cluster
 from squall.app.inspection import health_served
 from squall.app.places import Places, alone, boot_id, tidied
 from squall.app.policies import policy_of
-from squall.app.running import act_until, asked_to_stop, watched
+from squall.app.running import act_until, asked_to_stop, public_key, watched
 from squall.app.world import world
 from squall.cli.parts import AgentSettings
 from squall.faults import kinds
@@ -57,7 +57,8 @@ class NodeAgent:
             stack.callback(journal.close)
             cluster = await stack.enter_async_context(self._cluster())
             shaping = TriedShaping(capabilities.shaping)
-            agent, presence = self._agent(cluster, journal, shaping), self._presence(cluster)
+            agent = self._agent(cluster, journal, shaping)
+            presence = self._presence(cluster, await public_key(journal.sealing_key))
 
             def missing() -> str:
                 return agent.missing() or presence.missing()
@@ -76,7 +77,7 @@ class NodeAgent:
             await act_until(stopping, agent, parts, ready)
             await presence.leave()
 
-    def _presence(self, cluster: Cluster) -> Presence:
+    def _presence(self, cluster: Cluster, sealing_key: str) -> Presence:
         return Presence(
             cluster,
             self._clock,
@@ -84,6 +85,7 @@ class NodeAgent:
             node_name=self._settings.node_name,
             capabilities=capabilities.LinuxCapabilities(TRIALS),
             needs=(need for kind in kinds().values() for need in kind.needs),
+            sealing_key=sealing_key,
             pod=socket.gethostname(),
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,25 @@ def asked_to_stop() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     return stopping
+
+
+async def public_key(key: bytes) -> str:
+    """Work out what Secrets are sealed to for the owner of `key`.
+
+    In a process of its own, which takes with it what it has to load.
+
+    Raises:
+        OSError: it failed; the reason is on standard error.
+    """
+    work = "import sys; from squall.sealing import public_of; "
+    work += "print(public_of(sys.stdin.buffer.read()))"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", work), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    public, _ = await process.communicate(key)
+    if process.returncode:
+        raise OSError(f"no public key could be worked out: exit status {process.returncode}")
+    return public.decode().strip()
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from squall.linux.shaping import Shaping, TriedShaping
 from squall.node.agent import Agent
 from squall.node.journal import Journal
 from squall.node.sandboxes import HostContainer
+from squall.sealing import public_of
 
 
 def objects_of(places: Places) -> Objects:
@@ -108,7 +109,7 @@ class Up:
             parts = [
                 shaping.find_out(),
                 watcher.keep(),
-                self._controller(objects),
+                self._controller(objects, journal),
                 *self._pods(objects, sandboxes),
             ]
             # What was made until here lives as long as the process: the collector may skip it.
@@ -169,7 +170,7 @@ class Up:
             policy=self._policy,
         )
 
-    def _controller(self, objects: Objects) -> Coroutine[Any, Any, None]:
+    def _controller(self, objects: Objects, journal: Journal) -> Coroutine[Any, Any, None]:
         return Controller(
             Loopback(objects, "squall-controller"),
             self._clock,
@@ -177,6 +178,7 @@ class Up:
             lease_seconds=self._settings.lease_seconds,
             policy=self._policy,
             identity=self._host.name,
+            sealing_key=public_of(journal.sealing_key),
         ).run()
 
     def _pods(self, objects: Objects, sandboxes: LinuxSandboxes) -> list[Coroutine[Any, Any, None]]:

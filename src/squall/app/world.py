@@ -13,10 +13,13 @@ from squall.injection.world import World
 from squall.kubernetes.paused_pods import PausedPods
 from squall.kubernetes.pods import FrozenPods
 from squall.linux.containers import LinuxContainers
+from squall.linux.exchanges import LinuxHttp
 from squall.linux.files import LinuxFiles
+from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.shaping import Shaping
 from squall.linux.stressors import LinuxStressors
+from squall.linux.trust import LinuxTrust
 
 
 def world(
@@ -37,7 +40,10 @@ def world(
         pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),
         allow_host_network=allow_host_network,
-        files=LinuxFiles(places.run, lease_seconds=lease_seconds),
+        files=LinuxFiles(places.run / "files", lease_seconds=lease_seconds),
+        http=LinuxHttp(places.run / "http", lease_seconds=lease_seconds),
+        names=LinuxNames(places.run / "dns", lease_seconds=lease_seconds),
+        trust=LinuxTrust(),
     )
 
 
@@ -50,7 +56,10 @@ def api_world(clock: Clock, pods: PausedPods) -> World:
         containers=nowhere,
         pods=pods,
         stressors=nowhere,
+        names=nowhere,
+        http=nowhere,
         files=nowhere,
+        trust=nowhere,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from squall.api.cluster import LEASE, Object
-from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
+from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT, SEALING_KEY
 from squall.clock import Clock
 from squall.controller.cache import Cache, Name, name_of
 from squall.orchestration.experiments.agents import Abilities
@@ -25,6 +25,8 @@ class Told:
 
     node: str
     abilities: Abilities
+    sealing_key: str
+    """Public; empty where it tells none."""
     life: int
     """Grows when an agent tells again that was taken for gone: that is news, too."""
 
@@ -59,6 +61,11 @@ class Agents:
             if told is not None and now < self._heard[name].until
         }
 
+    def sealing_key(self, node: str) -> str:
+        """Give the key that the agent of a node has told; empty where none is known."""
+        told = (one for one in self.cache.values.values() if one is not None and one.node == node)
+        return next((one.sealing_key for one in told), "")
+
     def _read(self, lease: Object) -> Told | None:
         """Read a Lease; called once for each change of it, which is how an agent is heard."""
         metadata, spec = lease["metadata"], lease.get("spec") or {}
@@ -70,7 +77,8 @@ class Agents:
         if now >= heard.until:
             heard.life += 1
         heard.until = now + float(spec.get("leaseDurationSeconds") or LEASE_SECONDS)
-        return Told(node, _abilities(metadata), heard.life)
+        key = (metadata.get("annotations") or {}).get(SEALING_KEY) or ""
+        return Told(node, _abilities(metadata), str(key), heard.life)
 
 
 def _abilities(metadata: Object) -> Abilities:

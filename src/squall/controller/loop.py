@@ -25,6 +25,7 @@ from squall.controller.lease import Leadership
 from squall.controller.metrics import ExperimentMetrics
 from squall.controller.reading import read_assigned, read_experiment
 from squall.controller.recorder import Recorder
+from squall.controller.secrets import Secrets
 from squall.controller.sight import Sight
 from squall.controller.work_queue import Again, WorkQueue
 from squall.injection.kind import FaultKind
@@ -57,6 +58,7 @@ class Controller:
             needs the API alone; empty where the agents of the pods' nodes do.
         identity: who holds the lease; a controller restarted under its own goes on at once.
         registry: where its metrics are shown.
+        sealing_key: public, of the agent, where there is one on this host and no Lease of it.
         leading: called whenever it begins or ceases to lead.
     """
 
@@ -72,6 +74,7 @@ class Controller:
         api_node: str = "",
         identity: str,
         registry: CollectorRegistry = REGISTRY,
+        sealing_key: str = "",
         leading: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._cluster, self._clock, self._kinds = cluster, clock, kinds
@@ -84,6 +87,7 @@ class Controller:
             self._policy,
             services=bool(api_node),
             clock=clock if api_node else None,
+            own_sealing_key=sealing_key,
             changed=self._pods_changed,
             own_pod_changed=lambda _: self._leadership.look_again(),
         )
@@ -104,6 +108,7 @@ class Controller:
             changed=self._lead,
             pod_of=self._sight.own_pod,
         )
+        self._secrets = Secrets(cluster, self._sight.sealing_key)
         self._recorder = Recorder(cluster, clock)
         self._carrier = Carrier(cluster, clock, namespace, self._node_faults, self._recorder)
 
@@ -207,6 +212,8 @@ class Controller:
             return Again()
         now = self._clock.now()
         decision = step(facts, now)
+        secrets = await self._secrets.complete(facts.kind, seen, facts.assigned, decision)
+        decision, look_again = secrets
         if (rest := self._carrier.too_early(seen.uid, decision)) > 0:
             return Again(seconds=rest)
         self._note(key, decision)
@@ -214,7 +221,8 @@ class Controller:
         if decision.release:
             self._carrier.forget(seen.uid)
         wakes = (decision.wake_at - now).total_seconds() if decision.wake_at else None
-        return Again(seconds=wakes, retry=decision.retry)
+        moments = [moment for moment in (wakes, look_again) if moment is not None]
+        return Again(seconds=min(moments, default=None), retry=decision.retry)
 
     def _facts(self, key: Key, seen: Seen | None) -> tuple[Facts, list[str]]:
         """Gather facts, and name NodeFaults of an earlier experiment with the same name."""

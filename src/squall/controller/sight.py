@@ -28,6 +28,7 @@ class Sight:
         policy: which namespace may be hit, and whether namespaces opt in.
         services: are there Services in front of pods, as in a cluster?
         clock: judges whether an agent still runs; None where there is one for all, as on one host.
+        own_sealing_key: of that one.
         changed: called when who may be hit has changed.
         own_pod_changed: called when a pod in the namespace of the installation has changed.
     """
@@ -39,9 +40,11 @@ class Sight:
         *,
         services: bool,
         clock: Clock | None = None,
+        own_sealing_key: str = "",
         changed: Callable[[Object], None],
         own_pod_changed: Callable[[Object], None],
     ) -> None:
+        self._own_sealing_key = own_sealing_key
         self._namespace, self._policy = namespace, policy
         self._changed, self._own_pod_changed = changed, own_pod_changed
         self._pods = Cache(POD, read_pod, self._pod_changed, whole=False)
@@ -104,6 +107,10 @@ class Sight:
         """Give a pod in the namespace of the installation; None where none is known."""
         cache = self._own_pods if self._apart else self._pods
         return cache.values.get((self._namespace, name))
+
+    def sealing_key(self, node: str) -> str:
+        """Give the public key of a node's agent; empty where none is known."""
+        return self._agents.sealing_key(node) if self._agents else self._own_sealing_key
 
     def inventory(self) -> Inventory:
         """Give what selectors may choose from now; made anew only when something has changed."""

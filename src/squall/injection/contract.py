@@ -31,6 +31,8 @@ class Live(Generic[T_co]):
     source: str
     """uid of the experiment and, after a slash, its selector key: unique on one target."""
     fault: T_co
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
+    """Values of Secrets that the room has asked for, by `str(SecretKey)`."""
 
 
 class Injector(Protocol[F]):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from squall.api.cluster import Resource
 from squall.api.experiment import ExperimentSpec
@@ -26,11 +26,27 @@ Peers = Mapping[str, Sequence[Peer]]
 """Who was selected, by selector key: `.` for the main selector, `.Target` for a second one."""
 
 
+_OF_NETWORKS = {"dns", "http", "network"}
+"""What needs begin with that are met by acting on a network namespace."""
+
+
+class SecretKey(NamedTuple):
+    """One value in a Secret."""
+
+    namespace: str
+    name: str
+    key: str
+
+    def __str__(self) -> str:
+        """By this name it is among the `secrets` of a `Live`."""
+        return "/".join(self)
+
+
 @dataclass(frozen=True, slots=True)
 class FaultKind:
     """What a room tells the rest of the house; all else in it is private.
 
-    `share`, `selectors`, `one_shot` and `per_container` are pure and live in the room's `model.py`;
+    `share`, `one_shot`, `per_container` and `secrets` are pure and live in the room's `model.py`;
     injector, striker and probe are `module:Class` strings, so that only the agent imports them.
     """
 
@@ -70,8 +86,17 @@ class FaultKind:
     by_api: Callable[[Any], bool] = lambda _: False
     """(spec) -> True where the API alone brings the fault about, so that no agent is needed."""
 
+    secrets: Callable[[Any], tuple[SecretKey, ...]] = lambda _: ()
+    """(spec) -> what of Secrets its faults need. The controller reads it, and the agent gets it
+    sealed, beside the fault: see `Live.secrets`."""
+
     columns: tuple[tuple[str, str], ...] = ()
     """Printer columns of upstream: (name, JSON path of a string)."""
+
+    @property
+    def by_network(self) -> bool:
+        """Does it act on a whole network? Pods on that of their node are then spared."""
+        return any(need.partition(":")[0] in _OF_NETWORKS for need in self.needs)
 
 
 def load(path: str) -> Any:  # noqa: ANN401  (each room has its own types)

@@ -18,6 +18,13 @@ ALWAYS: Mapping[str, str] = MappingProxyType(
 
 BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
+        "dns:answers": {
+            "NET_ADMIN": "make nftables tables inside targets, and decide on what they send",
+            "NET_RAW": "answer in the name of a target's servers",
+        },
+        "http:proxy": {
+            "NET_ADMIN": "lead connections of targets through a proxy",
+        },
         "network:partition": {
             "NET_ADMIN": "make nftables tables inside targets",
             "NET_RAW": "measure with pings from inside targets",

@@ -105,6 +105,10 @@ def _rights(kind: FaultKind, spec: ExperimentSpec, own: str, *, agent: bool) -> 
     for namespace in touched(spec, own):
         verbs = (*read, *acts.get(action, ()))
         yield Right(controller, verbs, "pods", namespace, "choose targets" if agent else "act")
+    for key in dict.fromkeys((one.namespace, one.name) for one in kind.secrets(spec)):
+        why = f"Secret {key[1]}, which is read for its author"
+        yield Right(AUTHOR, ("get",), "secrets", key[0], why)
+        yield Right(controller, ("get",), "secrets", key[0], f"Secret {key[1]}, sealed for agents")
     orders = ("create", "patch", "delete")
     yield Right(controller, (*read, *orders), "nodefaults.squall.dev", "installation", "order")
     yield Right(controller, ("create", "patch"), "events", own, "tell what happens")

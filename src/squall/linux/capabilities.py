@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from squall.errors import SquallError
 from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
 from squall.injection.world.target import Target
 from squall.linux import namespaces
+from squall.linux.http_trial import proxied
 from squall.linux.lanes import Lanes
+from squall.linux.name_trial import answered
 from squall.linux.network import LinuxNetwork
 from squall.linux.processes import PROC
 from squall.linux.qdiscs import Qdiscs
@@ -35,7 +38,9 @@ class LinuxCapabilities:
     def __init__(
         self, more: Mapping[str, Callable[[], Awaitable[Capability]]] | None = None
     ) -> None:
-        self._trials = {
+        self._trials: dict[str, Callable[[], Awaitable[Capability]]] = {
+            "dns:answers": partial(_inside, "dns:answers", answered),
+            "http:proxy": partial(_inside, "http:proxy", proxied),
             "network:partition": _partition,
             "network:shape": _shape,
             **(more or {}),
@@ -64,6 +69,19 @@ _SHAPED = NetworkState(
         ),
     )
 )
+
+
+async def _inside(name: str, trial: Callable[[str, Target], Awaitable[Capability]]) -> Capability:
+    """Try something in a target that ends with the trial."""
+    if refused := _blind():
+        return Capability(name, Ability.MISSING, "", refused)
+    try:
+        async with asyncio.timeout(TRIAL_SECONDS), _target() as target:
+            return await trial(name, target)
+    except SquallError as refused_it:
+        return Capability(name, Ability.MISSING, "", str(refused_it))
+    except (OSError, TimeoutError) as failed:
+        return Capability(name, Ability.MISSING, "", f"{type(failed).__name__}: {failed}")
 
 
 async def _partition() -> Capability:
@@ -143,6 +161,7 @@ async def _target() -> AsyncIterator[Target]:
         enter = ("nsenter", f"--net=/proc/{waiting.pid}/ns/net", "--", "ip", "link")
         await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
         await _run(*enter, "set", _DEVICE, "up")
+        await _run(*enter, "set", "lo", "up")
         yield Target("trial", "trial", "", waiting.pid, namespaces.started(waiting.pid))
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -5,11 +5,10 @@ Whatever ends it, SIGKILL included, the kernel takes back all that it held.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from squall.injection.world.network import Counters, Impairment, Peers
-from squall.linux.holder import Holder
+from squall.linux.namespace_holders import NamespaceHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,10 @@ class PacketsState:
     did not take them."""
 
 
-class PacketsProcess(Holder):
+class PacketsProcess(NamespaceHolder):
     """One running `squall-node packets`."""
 
-    @classmethod
-    async def start(cls, netns: Path | str, path: Path, *, lease_seconds: float) -> Self:
-        """Start a process inside `netns`, as `/proc/PID/ns/net`; see `Holder.begin`."""
-        return await cls.begin("packets", {"netns": str(netns)}, path, lease_seconds=lease_seconds)
+    module = "packets"
 
     async def set(self, held: Held) -> None:
         """Make exactly `held` be in force; on an error nothing has changed.

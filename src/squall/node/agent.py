@@ -244,7 +244,7 @@ class Agent:
             self._reports.left(kind, target, ())
 
     def _assigned(self, judged: Judged) -> list[Assignment]:
-        each = list(assigned(judged.held, self._rooms.kinds))
+        each = list(assigned(judged.held, self._rooms.kinds, self._journal.sealing_key))
         if judged.standing is not Standing.STOPS:
             for refused in each:
                 if isinstance(refused, Refused):

@@ -3,17 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from squall.api.node_fault import NodeFaultTarget
+from squall.api.node_fault import NodeFaultSpec, NodeFaultTarget, sealing_context
 from squall.api.wire import Fault
 from squall.errors import InvalidFault, Unsupported
 from squall.injection.kind import FaultKind
 from squall.node.leases import Held
 from squall.node.notes import LaneKey
 from squall.node.targets import lane_key
+from squall.sealing import unseal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Assignment:
     fault: Fault
     one_shot: bool = False
     proof: bool = True
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
+    """Values of Secrets, opened."""
 
     @property
     def order(self) -> tuple[datetime, str]:
@@ -61,16 +66,26 @@ class Wanted:
     strikes: list[Assignment] = field(default_factory=list)
 
 
-def assigned(held: Held, kinds: Mapping[str, FaultKind]) -> Iterator[Assignment | Refused]:
-    """Read a NodeFault: one assignment, or the reason for none, for each of its targets."""
+def assigned(
+    held: Held, kinds: Mapping[str, FaultKind], sealing_key: bytes
+) -> Iterator[Assignment | Refused]:
+    """Read a NodeFault: one assignment, or the reason for none, for each of its targets.
+
+    Args:
+        held: the NodeFault.
+        kinds: that this agent knows, by name.
+        sealing_key: opens what Secrets are sealed in.
+    """
     for target in held.spec.targets:
         try:
-            yield _assignment(held, target, kinds)
+            yield _assignment(held, target, kinds, sealing_key)
         except (InvalidFault, Unsupported) as refusal:
             yield Refused(target, str(refusal))
 
 
-def _assignment(held: Held, target: NodeFaultTarget, kinds: Mapping[str, FaultKind]) -> Assignment:
+def _assignment(
+    held: Held, target: NodeFaultTarget, kinds: Mapping[str, FaultKind], sealing_key: bytes
+) -> Assignment:
     spec = held.spec
     name = spec.experiment.kind
     kind = kinds.get(name)
@@ -95,4 +110,24 @@ def _assignment(held: Held, target: NodeFaultTarget, kinds: Mapping[str, FaultKi
         fault,
         spec.one_shot,
         spec.proof,
+        _secrets(spec, sealing_key),
     )
+
+
+def _secrets(spec: NodeFaultSpec, sealing_key: bytes) -> Mapping[str, bytes]:
+    """Open what is sealed; nobody needs it to take a fault back."""
+    sealed = spec.sealed
+    if sealed is None or spec.desired_phase == "Stop":
+        return {}
+    if sealed.problem:
+        raise InvalidFault(sealed.problem)
+    try:
+        return _opened(sealing_key, sealed.box, sealing_context(spec))
+    except ValueError as wrong:
+        raise InvalidFault(f"values of Secrets cannot be opened on this node: {wrong}") from wrong
+
+
+@lru_cache(maxsize=256)
+def _opened(sealing_key: bytes, box: str, context: str) -> Mapping[str, bytes]:
+    """Open each box once: plans are made often."""
+    return MappingProxyType(dict(unseal(sealing_key, box, context)))

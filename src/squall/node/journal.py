@@ -12,6 +12,7 @@ from typing import Any
 
 from squall.errors import TryAgain
 from squall.node.notes import LANE, LaneKey, Notes, written
+from squall.sealing import new_key
 from squall.telemetry import logger
 
 _SCHEMA = """
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS touched (
 CREATE TABLE IF NOT EXISTS memory (
     kind TEXT, target TEXT, pod_uid TEXT, container TEXT, key TEXT, value BLOB NOT NULL,
     PRIMARY KEY (kind, target, pod_uid, container, key));
+CREATE TABLE IF NOT EXISTS sealing (key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS strike (
     fault TEXT, mark TEXT, finished INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (fault, mark));
@@ -97,6 +99,8 @@ class Journal:
                 raise TryAgain(f"{path} is held by a running agent; stop it first") from held
             self._db = unwind.enter_context(closing(self._opened_or_begun_anew()))
             self._boots(boot_id)
+            self.sealing_key = self._sealing_key()
+            """Opens what Secrets are sealed in, also in NodeFaults that are noted here."""
             unwind.pop_all()
 
     def close(self) -> None:
@@ -230,6 +234,14 @@ class Journal:
             db.close()
             raise
         return db
+
+    def _sealing_key(self) -> bytes:
+        if (row := self._db.execute("SELECT key FROM sealing").fetchone()) is not None:
+            return bytes(row[0])
+        key = new_key()
+        with self._transaction():
+            self._db.execute("INSERT INTO sealing VALUES (?)", (key,))
+        return key
 
     def _boots(self, boot_id: str) -> None:
         """Note which boot this is. After another one, deadlines in boot time mean nothing.

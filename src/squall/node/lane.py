@@ -219,7 +219,7 @@ class Lane:
 
     async def _call(self, target: Target, wanted: Sequence[Assignment]) -> None:
         injector = self._rooms.injector(self.key.kind)
-        live = [Live(assignment.source, assignment.fault) for assignment in wanted]
+        live = [Live(one.source, one.fault, one.secrets) for one in wanted]
         if isinstance(injector, Renewing) and (seconds := injector.again_after(live)) is not None:
             self._renew_at = self._clock.boottime() + seconds
         try:

@@ -107,8 +107,7 @@ class Limits:
 
     def _beyond_network(self, target: NodeFaultTarget, kind: FaultKind, pod: _Pod | None) -> str:
         on_host = target.host_network or (pod is not None and pod.host_network)
-        of_network = any(need.startswith("network:") for need in kind.needs)
-        if not (on_host and of_network) or self._policy.allow_host_network:
+        if not (on_host and kind.by_network) or self._policy.allow_host_network:
             return ""
         return (
             f"{target.id} is on the network of its node, and so is this agent; "

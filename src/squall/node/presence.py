@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from squall.api.cluster import LEASE, POD, ApiError, Cluster, NotFound, Object
-from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT
+from squall.api.metadata import ABILITIES, AGENT_COMPONENT, COMPONENT, SEALING_KEY
 from squall.api.names import agent_lease_name
 from squall.clock import Clock
 from squall.node.doctor import Ability, Capabilities, Capability
@@ -32,11 +32,12 @@ class Presence:
         node_name: of this node; also what the Lease is held by.
         capabilities: tried once, before the first word.
         needs: of all fault kinds, as they name them.
+        sealing_key: public; values of Secrets are sealed to it.
         pod: this agent's own, in the same namespace; its Lease goes with the pod's owner. Empty, or
             one that cannot be read: the Lease is nobody's.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one argument for each thing it tells)
         self,
         cluster: Cluster,
         clock: Clock,
@@ -45,8 +46,10 @@ class Presence:
         node_name: str,
         capabilities: Capabilities,
         needs: Iterable[str],
+        sealing_key: str = "",
         pod: str = "",
     ) -> None:
+        self._sealing_key = sealing_key
         self._cluster, self._clock, self._pod = cluster, clock, pod
         self._owners: list[Object] | None = None
         self._namespace, self._node_name = namespace, node_name
@@ -89,7 +92,7 @@ class Presence:
             "metadata": {
                 "labels": {COMPONENT: AGENT_COMPONENT},
                 "ownerReferences": self._owners,
-                "annotations": {ABILITIES: told},
+                "annotations": {ABILITIES: told, SEALING_KEY: self._sealing_key},
             },
             "spec": {
                 "holderIdentity": self._node_name,

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from squall.api.cluster import ApiError, Cluster, Object, Resource
-from squall.webhook.reach import GROUP, plural_of, reaches
+from squall.webhook.reach import GROUP, plural_of, reaches, secrets_of
 from squall.webhook.reviews import (
     Review,
     allowed,
@@ -24,8 +25,15 @@ MOST_QUESTIONS = 100
 """Questions that one request may cause."""
 AT_A_TIME = 16
 
-Question = tuple[str, str]
-"""Plural of the kind, and the namespace; an empty one stands for the whole cluster."""
+
+class Question(NamedTuple):
+    """May this user do that?"""
+
+    plural: str
+    namespace: str
+    """Empty: in the whole cluster."""
+    secret: str = ""
+    """Name of a Secret to be read; empty: an object of this kind is created."""
 
 
 async def authorise(cluster: Cluster, review: Review, seconds: float = ANSWER_SECONDS) -> Object:
@@ -71,9 +79,12 @@ def _misdirected(review: Review) -> str:
 def _questions(review: Review) -> Iterator[Question]:
     for reach in reaches(review.kind, review.namespace, review.object):
         for _, namespace in reach.namespaces:
-            yield reach.plural, namespace
+            yield Question(reach.plural, namespace)
     if not review.namespace:
-        yield plural_of(review.kind), ""
+        yield Question(plural_of(review.kind), "")
+    # What is read on behalf of its author, its author may read: a Secret could else be stolen.
+    for namespace, name in secrets_of(review.object):
+        yield Question("secrets", namespace, name)
 
 
 async def _denied(cluster: Cluster, review: Review, questions: list[Question]) -> str | None:
@@ -90,16 +101,21 @@ async def _denied(cluster: Cluster, review: Review, questions: list[Question]) -
             asked = [group.create_task(ask(question)) for question in questions]
     except* ApiError as failures:
         raise failures.exceptions[0] from None
-    for (_, namespace), task in zip(questions, asked, strict=True):
-        if not task.result():
-            where = f"namespace {namespace}" if namespace else "cluster"
-            return f"{review.user.name} is forbidden on {where}"
+    for (_, namespace, secret), task in zip(questions, asked, strict=True):
+        if task.result():
+            continue
+        if secret:
+            return f"{review.user.name} may not read the Secret {namespace}/{secret}"
+        where = f"namespace {namespace}" if namespace else "cluster"
+        return f"{review.user.name} is forbidden on {where}"
     return None
 
 
 def _asked(review: Review, question: Question) -> Object:
-    plural, namespace = question
+    plural, namespace, secret = question
     attributes = {"verb": "create", "group": GROUP, "version": "*", "resource": plural}
+    if secret:
+        attributes = {"verb": "get", "group": "", "resource": plural, "name": secret}
     user = review.user
     return {
         "metadata": {},

@@ -76,6 +76,24 @@ def reaches(kind: str, namespace: str, obj: Object) -> Iterator[Reach]:
             waiting.append((below, carried or plural, part))
 
 
+def secrets_of(obj: Object) -> Iterator[tuple[str, str]]:
+    """Find (namespace, name) of every Secret that an object, or what it carries, has read for it.
+
+    Args:
+        obj: as it was sent; nothing of it is taken for granted.
+    """
+    waiting: list[Any] = [obj.get("spec")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        if isinstance(value, dict):
+            namespace, name = value.get("secretNamespace"), value.get("secretName")
+            if isinstance(namespace, str) and isinstance(name, str):
+                yield namespace, name
+            waiting += value.values()
+
+
 def _carried(name: str, part: Any) -> str:  # noqa: ANN401  (any JSON)
     if not isinstance(part, dict):
         return ""

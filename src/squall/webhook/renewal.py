@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from squall.api.cluster import (
+    SECRET,
     AlreadyExists,
     ApiError,
     Change,
@@ -25,7 +26,6 @@ from squall.clock import Clock
 from squall.telemetry import logger
 from squall.webhook.rotation import SERVED, SERVED_KEY, TRUSTED, Step, carry_out, decide
 
-SECRET = Resource("", "v1", "Secret", "secrets")
 MUTATING, VALIDATING = (
     Resource(
         "admissionregistration.k8s.io",

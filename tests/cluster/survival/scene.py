@@ -37,10 +37,16 @@ PARTITION: Fault = (
     "NetworkChaos",
     {"action": "partition", "direction": "both", "target": _of("down"), **_of("web")},
 )
+HTTP: Fault = ("HTTPChaos", {"target": "Request", "port": 80, "delay": "10ms", **_of("web")})
 STRESS: Fault = ("StressChaos", {"stressors": {"cpu": {"workers": 1, "load": 1}}, **_of("web")})
 FAILURE: Fault = ("PodChaos", {"action": "pod-failure", **_of("down")})
 
-ON_NODES: Mapping[str, Fault] = {"delay": DELAY, "partition": PARTITION, "stress": STRESS}
+ON_NODES: Mapping[str, Fault] = {
+    "delay": DELAY,
+    "partition": PARTITION,
+    "stress": STRESS,
+    "http": HTTP,
+}
 """What agents do: it goes by itself when nobody renews the lease."""
 ALL: Mapping[str, Fault] = {**ON_NODES, "failure": FAILURE}
 PODS = {f"{app}-{node}": (app, node) for node in ("node1", "node2") for app in ("web", "down")}

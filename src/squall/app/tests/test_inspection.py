@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from contextlib import suppress
 
 import pytest
@@ -34,8 +35,8 @@ def registry():
     return registry
 
 
-async def get(port, path="/metrics", *headers, method="GET"):
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def get(port, path="/metrics", *headers, method="GET", host="127.0.0.1"):
+    reader, writer = await asyncio.open_connection(host, port)
     lines = [f"{method} {path} HTTP/1.1", "Host: here", *headers, "", ""]
     writer.write("\r\n".join(lines).encode())
     octets = await reader.read()
@@ -84,6 +85,14 @@ async def test_metrics_are_for_those_whom_the_api_server_lets(registry, headers,
         found, text = await get(port, "/metrics", *headers)
     assert found == status
     assert ("answer 42.0" in text) == (status == 200)
+
+
+async def test_an_empty_address_is_all_of_both_families(registry):
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
+        port = free.getsockname()[1]
+    async with metrics_served(f":{port}", Reviews(), FakeClock(), registry=registry):
+        for host in ("127.0.0.1", "::1"):
+            assert (await get(port, "/metrics", bearing("reader-token"), host=host))[0] == 200
 
 
 async def test_the_api_server_is_asked_once_a_minute(registry):

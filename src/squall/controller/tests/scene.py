@@ -216,7 +216,7 @@ def experiment(name: str, resource: Resource = NETWORK, **spec) -> Object:
     wanted = {"mode": "all", "selector": {"labelSelectors": {"app": "web"}}}
     return {
         "metadata": {"name": name, "namespace": "default"},
-        "spec": actions[resource] | wanted | spec,
+        "spec": actions.get(resource, {}) | wanted | spec,
     }
 
 

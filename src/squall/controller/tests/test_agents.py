@@ -1,11 +1,16 @@
 """Whom a controller passes over in a cluster: pods of nodes on which nobody could act."""
 
+import base64
+
 import pytest
 
-from squall.api.cluster import LEASE, POD, ApiError
-from squall.api.metadata import CONTROLLER_NODE
+from squall.api.cluster import LEASE, POD, SECRET, ApiError
+from squall.api.metadata import CONTROLLER_NODE, SEALING_KEY
+from squall.api.names import agent_lease_name
 from squall.clock import settle
-from squall.controller.tests.scene import NETWORK, POD_CHAOS, Scene, pod
+from squall.controller.tests.scene import KINDS, NETWORK, POD_CHAOS, Scene, pod
+from squall.injection.kind import SecretKey
+from squall.sealing import new_key, public_of, unseal
 
 SILENCE_SECONDS = 180
 
@@ -143,3 +148,34 @@ class _NoLeases:
 async def test_where_nobody_may_know_agents_everybody_is_hit(scene):
     await begun(scene, cluster=_NoLeases(scene.cluster))
     assert hit(scene) == ["default/web-n1", "default/web-n2"]
+
+
+SECRET_KEY = SecretKey("vault", "web", "tls.key")
+HTTP = KINDS["HTTPChaos"].resource
+TLS = {"secretName": "web", "secretNamespace": "vault", "certName": "tls.key", "keyName": "tls.key"}
+
+
+async def test_values_are_sealed_for_the_agent_of_each_node_by_the_key_in_its_lease(scene):
+    keys = {"n1": new_key(), "n2": new_key()}
+    await scene.tell("n2")
+    for node, key in keys.items():
+        told = {"metadata": {"annotations": {SEALING_KEY: public_of(key)}}}
+        await scene.cluster.patch(LEASE, "squall", agent_lease_name(node), told)
+    meta = {"name": "web", "namespace": "vault"}
+    data = {"tls.key": base64.b64encode(b"private").decode()}
+    await scene.cluster.create(SECRET, {"metadata": meta, "data": data})
+    await begun(scene, HTTP, target="Request", port=443, abort=True, tls=TLS)
+    faults = {fault["spec"]["nodeName"]: fault["spec"] for fault in scene.node_faults()}
+    for node, key in keys.items():
+        sealed, uid = faults[node]["sealed"], faults[node]["experiment"]["uid"]
+        assert sealed["recipient"] == public_of(key)
+        assert unseal(key, sealed["box"], f"{uid}/{node}") == {str(SECRET_KEY): b"private"}
+
+
+async def test_an_agent_that_tells_no_key_gets_the_reason_and_nothing_sealed(scene):
+    meta = {"name": "web", "namespace": "vault"}
+    await scene.cluster.create(SECRET, {"metadata": meta, "data": {"tls.key": "cHJpdmF0ZQ=="}})
+    await begun(scene, HTTP, target="Request", port=443, abort=True, tls=TLS)
+    (fault,) = scene.node_faults()
+    assert "has told no key" in fault["spec"]["sealed"]["problem"]
+    assert not fault["spec"]["sealed"].get("box")

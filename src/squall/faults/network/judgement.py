@@ -97,8 +97,12 @@ def _shape(
 def _delay(impairment: Impairment, before: Sample | None, values: Mapping[str, float]) -> Finding:
     asked_ms, jitter_ms = impairment.delay_us / 1000, impairment.jitter_us / 1000
     asked = f"delay {asked_ms:g} ms" + (f" ± {jitter_ms:g} ms" if jitter_ms else "")
-    count = values.get("delayed") or values.get("pings_received", 0)
-    if "delay_ms" in values:
+    # Held packets do not tell of those that should have been held: a ping does that is back early.
+    soonest_ms = 0.0 if impairment.reorder else (asked_ms - jitter_ms) * (1 - TOLERANCE) - FLOOR_MS
+    early = values.get("rtt_ms", soonest_ms) < soonest_ms
+    count = values.get("pings_received", 0)
+    if "delay_ms" in values and not early:
+        count = values["delayed"]
         measured_ms, said = values["delay_ms"], f"delay {values['delay_ms']:.1f} ms"
         said += f", mean of {count:g} packets"
     elif "rtt_ms" in values:

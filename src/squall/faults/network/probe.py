@@ -4,7 +4,8 @@ What the means counted between two looks says what it does now; a fault that was
 our back counts nothing.
 """
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from squall.faults.network.judgement import judge
@@ -52,10 +53,10 @@ class NetworkProbe:
         window = self._clock.boottime() - began
         counted = _counted(first, last, window)
         enough = counted["packets"] >= ENOUGH and _needed(live.fault) <= counted.keys()
-        address = None if enough else await self._reachable(target, live.fault)
-        if address is None:
+        addresses = () if enough else await self._reachable(target, live.fault)
+        if not addresses:
             return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
-        pinged = await self._ping(target, live.fault, address)
+        pinged = await self._ping(target, live.fault, addresses)
         last = (await self._network.counters(target)).get(live.source, Counters())
         counted = _counted(first, last, self._clock.boottime() - began)
         return Sample(Way.ACTIVE, {"in_force": 1.0, **counted, **pinged})
@@ -66,39 +67,46 @@ class NetworkProbe:
 
     async def _before(self, target: Target, fault: NetworkFault) -> Sample:
         """The fault is not in force: how the path is without it."""
-        address = await self._reachable(target, fault)
+        addresses = await self._reachable(target, fault)
         pinged: Mapping[str, float] = {}
-        if address:
-            within = BEFORE_PINGS_SECONDS
-            pings = await self._network.ping(
-                target, address, count=FEW_PINGS, within_seconds=within
-            )
+        if addresses:
+            pings = await self._ping_each(target, addresses, FEW_PINGS, BEFORE_PINGS_SECONDS)
             pinged = _pinged(pings, 0.0)
         return Sample(Way.ACTIVE, {"in_force": 0.0, **pinged})
 
-    async def _reachable(self, target: Target, fault: NetworkFault) -> str | None:
-        """Find an address to ping: one at the other end, or, where all is hit, the next router."""
+    async def _reachable(self, target: Target, fault: NetworkFault) -> Sequence[str]:
+        """Find what to ping: addresses at the other end, or, where all is hit, the next router."""
         device = everywhere(fault)
         if device is None:
             return reachable(fault, await self._network.addresses(target))
-        return await self._network.gateway(target, device)
+        router = await self._network.gateway(target, device)
+        return () if router is None else (router,)
 
-    async def _ping(self, target: Target, fault: NetworkFault, address: str) -> Mapping[str, float]:
+    async def _ping(
+        self, target: Target, fault: NetworkFault, addresses: Sequence[str]
+    ) -> Mapping[str, float]:
         impairment = fault.shape.impairment if fault.shape else Impairment()
         delay_s = (impairment.delay_us + impairment.jitter_us) / 1e6
         chance = left_to_chance(fault)
-        pinged = await self._network.ping(
-            target,
-            address,
-            count=MANY_PINGS if chance else FEW_PINGS,
-            # Both ends may delay, and replies that never come are waited for in vain.
-            within_seconds=min(2 * delay_s + (1.0 if chance else 0.5), LONGEST_PINGS_SECONDS),
+        count = MANY_PINGS if chance else FEW_PINGS
+        # Both ends may delay, and replies that never come are waited for in vain.
+        seconds = min(2 * delay_s + (1.0 if chance else 0.5), LONGEST_PINGS_SECONDS)
+        return _pinged(await self._ping_each(target, addresses, count, seconds), delay_s * 1000)
+
+    async def _ping_each(
+        self, target: Target, addresses: Sequence[str], count: int, seconds: float
+    ) -> Sequence[Ping]:
+        """Ping all of them at the same time."""
+        ping = self._network.ping
+        return await asyncio.gather(
+            *(ping(target, each, count=count, within_seconds=seconds) for each in addresses)
         )
-        return _pinged(pinged, delay_s * 1000)
 
 
-def reachable(fault: NetworkFault, own: Collection[str] = ()) -> str | None:
-    """Find a single address at the other end that the fault hits on every port.
+def reachable(fault: NetworkFault, own: Collection[str] = ()) -> Sequence[str]:
+    """Find an address at the other end that the fault hits on every port, one of each family.
+
+    A path that is cut by IPv4 alone is not cut: whoever looks a name up takes the other one.
 
     Args:
         fault: what is asked.
@@ -106,13 +114,14 @@ def reachable(fault: NetworkFault, own: Collection[str] = ()) -> str | None:
             leaves it, so no fault is felt on the way.
     """
     ends = [*(cut.peers for cut in fault.cuts), fault.shape.peers if fault.shape else ()]
+    found: dict[str, str] = {}
     for endpoint in (endpoint for peers in ends for endpoint in peers or ()):
         address, _, length = endpoint.host.partition("/")
         if address in own or endpoint.translated:
             continue
         if not endpoint.port and length == ("128" if ":" in address else "32"):
-            return address
-    return None
+            found.setdefault(length, address)
+    return tuple(found.values())
 
 
 def everywhere(fault: NetworkFault) -> str | None:
@@ -159,15 +168,16 @@ def _counted(first: Counters, last: Counters, window_s: float) -> dict[str, floa
     return {"window_s": window_s, **values}
 
 
-def _pinged(pinged: Ping, delay_ms: float) -> dict[str, float]:
+def _pinged(pinged: Sequence[Ping], delay_ms: float) -> dict[str, float]:
+    """Add up what came of pings to several addresses; the quickest path stands for all."""
     values = {
-        "pings_sent": float(pinged.sent),
-        "pings_received": float(pinged.received),
-        "pings_refused": float(pinged.refused),
-        "pings_duplicated": float(pinged.duplicates),
+        "pings_sent": float(sum(one.sent for one in pinged)),
+        "pings_received": float(sum(one.received for one in pinged)),
+        "pings_refused": float(sum(one.refused for one in pinged)),
+        "pings_duplicated": float(sum(one.duplicates for one in pinged)),
     }
-    if pinged.rtt_ms:
-        rtt_ms = sorted(pinged.rtt_ms)
-        values["rtt_ms"] = rtt_ms[len(rtt_ms) // 2]
-        values["pings_early"] = float(sum(rtt < delay_ms / 2 for rtt in rtt_ms))
+    if medians := [sorted(one.rtt_ms)[len(one.rtt_ms) // 2] for one in pinged if one.rtt_ms]:
+        values["rtt_ms"] = min(medians)
+        early = sum(rtt < delay_ms / 2 for one in pinged for rtt in one.rtt_ms)
+        values["pings_early"] = float(early)
     return values

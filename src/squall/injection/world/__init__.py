@@ -6,9 +6,12 @@ from typing import Any, NoReturn
 from squall.clock import Clock
 from squall.injection.world.containers import Containers
 from squall.injection.world.files import Files
+from squall.injection.world.http import Http
+from squall.injection.world.names import Names
 from squall.injection.world.network import Network
 from squall.injection.world.pods import Pods
 from squall.injection.world.stressors import Stressors
+from squall.injection.world.trust import Trust
 
 
 class _Nowhere:
@@ -33,4 +36,7 @@ class World:
     stressors: Stressors
     allow_host_network: bool = False
     """Installation's setting: may a target on the network of its node be hit?"""
+    names: Names = field(default=NOWHERE, kw_only=True)
+    http: Http = field(default=NOWHERE, kw_only=True)
     files: Files = field(default=NOWHERE, kw_only=True)
+    trust: Trust = field(default=NOWHERE, kw_only=True)

@@ -41,6 +41,14 @@ def test_the_author_needs_rights_in_every_namespace_that_may_be_hit():
     assert author == ["own", "a", "b", "c"]
 
 
+def test_who_reads_a_secret_is_told():
+    tls = {"secretName": "web", "secretNamespace": "vault", "certName": "c", "keyName": "k"}
+    spec = {"target": "Request", "port": 443, "abort": True, "tls": tls}
+    told = explain(manifest("HTTPChaos", **spec), "shop").rights
+    read = [(right.who, right.verbs, right.where) for right in told if right.resource == "secrets"]
+    assert read == [("author", ("get",), "vault"), ("controller", ("get",), "vault")]
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [

@@ -25,7 +25,7 @@ needs = sorted({need for kind in kinds().values() for need in kind.needs})
 found = asyncio.run(LinuxCapabilities(TRIALS).examine(needs))
 print(json.dumps({name: [one.ability, one.why] for name, one in found.items()}))
 """
-NETWORK = ("network:partition", "network:shape")
+NETWORK = ("http:proxy", "network:partition", "network:shape")
 STRESS = ("stress:cpu", "stress:memory")
 FILES = ("files:filter",)
 

@@ -238,6 +238,16 @@ def test_what_is_open_when_a_rule_comes_is_counted_until_it_is_opened_anew(filte
     os.close(again)
 
 
+def test_writes_that_the_kernel_serves_cost_us_nothing(filtered, tmp_path):
+    """Not even a question for `security.capability` each."""
+    filtered.set(rule(methods=["getxattr", "setattr"], latency_us=1))
+    fd = os.open(tmp_path / "a", os.O_RDWR)
+    for number in range(200):
+        os.pwrite(fd, bytes(4096), number * 4096)
+    os.close(fd)
+    assert filtered.counters("s")["matched"] <= 2
+
+
 def test_a_rule_that_stays_keeps_its_counters_and_its_waits(filtered, tmp_path):
     slow = rule("slow", path="/**/a", methods=["read"], latency_us=600_000)
     filtered.set(slow)

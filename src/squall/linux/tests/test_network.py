@@ -315,7 +315,7 @@ async def test_a_device_with_a_qdisc_of_others_is_refused_where_qdiscs_are_the_p
 async def test_a_killed_holder_sets_the_traffic_free_and_is_replaced(cables, network):
     wanted = NetworkState(cuts=cut(6).cuts, shapes=(shape(delay_us=60_000),))
     await network.apply(cables.target, wanted)
-    [hold] = network._holds.values()
+    [hold] = network._holders._holds.values()
     os.kill(hold.process.pid, signal.SIGKILL)
     await hold.process.gone.wait()
     assert await median_ms(network, cables.target, FAR[4]) == Near(0)
@@ -331,12 +331,12 @@ async def test_nothing_is_started_for_nothing(cables, network):
     await network.apply(cables.target, NOTHING)
     assert await network.state(cables.target) == NOTHING
     assert await network.counters(cables.target) == {}
-    assert not network._holds
+    assert not network._holders._holds
 
 
 async def test_a_holder_of_a_target_that_ended_is_let_go(cables, network):
     await network.apply(cables.target, cut())
-    [hold] = network._holds.values()
+    [hold] = network._holders._holds.values()
     os.kill(cables.target.pid, signal.SIGKILL)
     while namespaces.alive(cables.target):  # noqa: ASYNC110  (nothing tells of it)
         await asyncio.sleep(0.01)
@@ -363,10 +363,10 @@ async def test_a_ping_without_a_route_was_never_sent(cables, network):
 
 
 async def test_a_holder_that_hangs_is_killed_where_it_must_let_go(cables, network, monkeypatch):
-    monkeypatch.setattr("squall.linux.packets.ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("squall.linux.holder.ANSWER_SECONDS", 0.2)
     monkeypatch.setattr("squall.linux.json_lines.ANSWER_SECONDS", 0.2)
     await network.apply(cables.target, cut())
-    [hold] = network._holds.values()
+    [hold] = network._holders._holds.values()
     os.kill(hold.process.pid, signal.SIGSTOP)
     await network.apply(cables.target, NOTHING)
     assert await median_ms(network, cables.target, FAR[4]) == Near(0)

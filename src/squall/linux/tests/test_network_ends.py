@@ -43,8 +43,8 @@ async def both_at_once(network, cables, later):
     """Let a later pod get its own process while that of the one before is let go of."""
     await network.apply(cables.target, CUT)
     inode = namespaces.of(cables.target).inode
-    first = network._holds[inode].process
-    async with network._lock(inode):
+    first = network._holders._holds[inode].process
+    async with network._holders._lock(inode):
         acting = asyncio.create_task(network.apply(later, CUT))
         await asyncio.sleep(0)  # it waits for the lock, first in the row
         kill(cables.target)
@@ -55,7 +55,7 @@ async def both_at_once(network, cables, later):
     await acting
     with pytest.raises(TargetGone):
         await ending
-    return network._run / f"{inode}.sock"
+    return network._holders._run / f"{inode}.sock"
 
 
 async def test_the_end_of_one_pod_takes_nothing_from_the_next(network, cables, later):

@@ -32,6 +32,13 @@ async def test_a_rule_for_all_spares_nobody_but_neighbour_discovery(pair, packet
     assert V6 in found
 
 
+@pytest.mark.parametrize(("all_of_it", "hit", "spared"), [("0.0.0.0/0", V4, V6), ("::/0", V6, V4)])
+async def test_all_of_one_family_is_nothing_of_the_other(pair, packets, all_of_it, hit, spared):
+    await packets.set(on_eth0(rule(Impairment(delay_us=10 * MS), all_of_it)))
+    assert holds(pair.one_way_ms(hit), 10)
+    assert pair.one_way_ms(spared) < SLACK_MS
+
+
 async def test_two_rules_hit_their_own_peers_and_add_up_where_both_match(pair, packets):
     await packets.set(
         on_eth0(

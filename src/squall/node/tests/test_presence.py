@@ -28,7 +28,7 @@ async def told():
     cluster, clock = FakeCluster(), FakeClock()
     presence = Presence(
         cluster, clock, namespace="squall", node_name="n1", capabilities=Tried(),
-        needs=["a:works", "b:lacks", "c:new", "a:works"],
+        needs=["a:works", "b:lacks", "c:new", "a:works"], sealing_key="told",
     )  # fmt: skip
     task = asyncio.create_task(presence.run())
     assert presence.missing()
@@ -43,6 +43,7 @@ async def test_a_node_with_an_agent_has_a_lease_that_says_what_it_can_do(told):
     assert not presence.missing()
     lease = await cluster.get(LEASE, "squall", "squall-agent-n1")
     assert lease["spec"]["holderIdentity"] == "n1"
+    assert lease["metadata"]["annotations"]["squall.dev/sealing-key"] == "told"
     assert json.loads(lease["metadata"]["annotations"]["squall.dev/abilities"]) == {
         "a:works": "ok",
         "b:lacks": f"missing: {WHY}",

@@ -252,6 +252,7 @@ class Assignments:
             deadline=self.ends + DEADLINE_GRACE if self.ends else None,
             extent=self.extent,
             when_cut_off=spec.when_cut_off if spec else "restore",
+            sealed=self.there[node].sealed if node in self.there else None,
             proof=len(self.records) <= MOST_DETAILED,
         )
 

@@ -68,7 +68,7 @@ def scope_of(
         seed=seed,
         per_container=kind.per_container(spec),
         policy=policy,
-        by_network=any(need.startswith("network:") for need in kind.needs),
+        by_network=kind.by_network,
         needs=_needs(kind, spec),
     )
 

@@ -131,3 +131,35 @@ async def test_what_cannot_be_asked_is_refused(error):
 async def test_other_groups_are_not_judged_here():
     other = replace(review(spec=network("a")), group="apps", kind="Deployment")
     assert "not those of apps" in said(await authorise(Authorities(), other))
+
+
+HTTP = {
+    "selector": {"namespaces": ["a"]},
+    "tls": {"secretName": "web", "secretNamespace": "vault", "certName": "c", "keyName": "k"},
+}
+
+
+class Readers(Authorities):
+    """`ada` may read some Secrets, too."""
+
+    async def create(self, resource, obj):
+        where = obj["spec"]["resourceAttributes"]
+        if where["resource"] != "secrets":
+            return await super().create(resource, obj)
+        self.asked.append(obj["spec"])
+        allowed = (where["verb"], where["namespace"], where["name"]) in self.may
+        return {"status": {"allowed": allowed}}
+
+
+async def test_a_secret_is_read_for_nobody_who_may_not_read_it():
+    acts = ("httpchaos", "a")
+    asked = review(kind="HTTPChaos", spec=HTTP)
+    assert said(await authorise(Readers(acts, ("get", "vault", "web")), asked)) == ""
+    answer = await authorise(Readers(acts, ("get", "vault", "other")), asked)
+    assert status_of(answer) == (403, "ada may not read the Secret vault/web")
+
+
+async def test_a_secret_of_what_is_carried_is_asked_for_too():
+    readers = Readers(("schedules", "here"), ("httpchaos", "here"), ("httpchaos", "a"))
+    asked = review(kind="Schedule", spec={"type": "HTTPChaos", "httpChaos": HTTP})
+    assert "may not read the Secret vault/web" in said(await authorise(readers, asked))

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from squall.api.cluster import ApiError, Conflict
+from squall.api.cluster import SECRET, ApiError, Conflict
 from squall.api.fake_cluster import FakeCluster
 from squall.certificates import Issued
 from squall.clock import FakeClock, settle
-from squall.webhook.renewal import MUTATING, SECRET, VALIDATING, Place, Renewal
+from squall.webhook.renewal import MUTATING, VALIDATING, Place, Renewal
 from squall.webhook.rotation import LASTS, LOOK_AGAIN, NEXT, OVERLAP, SERVED, TRUSTED
 
 PLACE = Place("squall")

@@ -7,12 +7,13 @@ import orjson
 import pytest
 
 from squall import http
+from squall.api.cluster import SECRET
 from squall.api.fake_cluster import FakeCluster
 from squall.api.policy import Policy
 from squall.clock import FakeClock, settle
 from squall.faults import kinds
 from squall.injection.served import served_kinds
-from squall.webhook.renewal import SECRET, Place
+from squall.webhook.renewal import Place
 from squall.webhook.serving import Webhook
 from squall.webhook.tests.asking import NETWORK, asked, patch_of, said
 
@@ -203,6 +204,8 @@ async def test_it_serves_on_every_address_until_it_is_cancelled():
     scene.port = await scene.webhook.start("", 0)
     assert scene.webhook.missing() == ""
     assert (await ask(await scene.client(), "/healthz"))[0] == 200
+    _, writer = await asyncio.open_connection("::1", scene.port)
+    writer.close()
     await scene.end()
 
 

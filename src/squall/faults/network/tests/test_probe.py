@@ -6,6 +6,7 @@ from squall.clock import FakeClock
 from squall.faults.network.endpoint import Endpoint
 from squall.faults.network.injector import NetworkInjector
 from squall.faults.network.judgement import judge
+from squall.faults.network.merge import merge
 from squall.faults.network.model import NetworkFault, WantedCut
 from squall.faults.network.probe import NetworkProbe, reachable
 from squall.faults.network.tests.faults import TARGET, delay, live, partition, shaping, world
@@ -158,21 +159,41 @@ def test_a_peer_that_never_answered_proves_nothing():
 
 
 def test_a_network_is_no_single_address():
-    assert reachable(delay(["10.0.0.0/8", "fd00::7"])) == "fd00::7"
-    assert reachable(delay(["10.0.0.0/8"])) is None
+    assert reachable(delay(["10.0.0.0/8", "fd00::7"])) == ("fd00::7",)
+    assert reachable(delay(["10.0.0.0/8"])) == ()
+
+
+DUAL = ["10.0.0.7", "fd00::7", "10.0.0.8", "fd00::8"]
+
+
+@pytest.mark.parametrize("fault", [delay(DUAL), partition(DUAL), partition(DUAL, way="in")])
+async def test_of_each_family_one_address_is_pinged(fault):
+    assert reachable(fault) == ("10.0.0.7", "fd00::7")
+    assert (await judged(fault)).verdict is Verdict.CONFIRMED
+
+
+@pytest.mark.parametrize("family", ["10.", "fd00:"])
+@pytest.mark.parametrize("make", [delay, partition])
+async def test_what_is_felt_by_one_family_alone_is_a_mismatch(make, family):
+    felt = make([each for each in DUAL if each.startswith(family)])
+    half = merge([live(felt)], {})
+    judgement = await judged(
+        make(DUAL), sabotage=lambda network: network.states.update({TARGET.id: half})
+    )
+    assert judgement.verdict is Verdict.MISMATCH
 
 
 def test_nobody_answers_pings_at_the_address_of_a_service():
     ends = (Endpoint(host="10.96.0.9/32", translated=True), Endpoint(host="10.0.0.7/32"))
     cut = WantedCut(way="out", peers=ends)
-    assert reachable(NetworkFault(action="partition", cuts=(cut,))) == "10.0.0.7"
+    assert reachable(NetworkFault(action="partition", cuts=(cut,))) == ("10.0.0.7",)
 
 
 async def test_a_target_that_is_among_its_peers_is_no_witness():
     network, clock = FakeNetwork(), FakeClock()
     network.own[TARGET.id] = FAR
     asked = partition([*FAR, "10.0.0.8"])
-    assert reachable(asked, FAR) == "10.0.0.8"
+    assert reachable(asked, FAR) == ("10.0.0.8",)
     await NetworkInjector(world(network)).converge(TARGET, [live(partition(FAR))], Notes())
     seen = await sample(NetworkProbe(world(network, clock)), clock, live(partition(FAR)))
     assert judge(partition(FAR), None, seen).verdict is Verdict.INCONCLUSIVE

@@ -82,10 +82,17 @@ def test_pods_on_the_network_of_their_node_are_spared_by_network_faults_alone():
     assert len(select_from(pods, Policy()).chosen) == 2
 
 
-@pytest.mark.parametrize(("name", "by"), [("NetworkChaos", True), ("PodChaos", False)])
-def test_a_kind_that_needs_the_network_is_one_that_changes_it(name, by):
+@pytest.mark.parametrize(
+    ("name", "action", "by"),
+    [
+        ("NetworkChaos", {"action": "delay", "delay": {"latency": "1ms"}}, True),
+        ("DNSChaos", {"action": "error"}, True),
+        ("HTTPChaos", {"target": "Request", "port": 80, "abort": True}, True),
+        ("PodChaos", {"action": "pod-kill"}, False),
+    ],
+)
+def test_a_kind_that_needs_the_network_is_one_that_changes_it(name, action, by):
     kind = kinds()[name]
-    action = {"action": "delay", "delay": {"latency": "1ms"}} if by else {"action": "pod-kill"}
     spec = kind.spec.model_validate({"selector": {}, "mode": "all"} | action)
     scope = scope_of(kind, spec, namespace="default", seed="s", policy=Policy())
     assert scope.by_network is by

@@ -6,9 +6,6 @@ use serde_json::Value;
 
 use crate::rpc::Refusal;
 
-/// The one table that is ours in a namespace; of the family inet.
-const TABLE: &str = "squall_network";
-
 /// Debian's package libnftables1; loaded at the first use, for it is half of our memory.
 const LIBRARY: &CStr = c"libnftables.so.1";
 
@@ -20,6 +17,8 @@ type Context = *mut c_void;
 ///
 /// Its netlink socket stays open from `open` to drop: all tables it owns go with it.
 pub struct Nft {
+    /// The one table that is ours; of the family inet.
+    table: &'static str,
     context: Context,
     free: unsafe extern "C" fn(Context),
     run: unsafe extern "C" fn(Context, *const c_char) -> c_int,
@@ -30,7 +29,7 @@ pub struct Nft {
 
 impl Nft {
     /// Opens a netlink socket in the namespace of this thread.
-    pub fn open() -> Result<Self, Refusal> {
+    pub fn open(table: &'static str) -> Result<Self, Refusal> {
         // SAFETY: the signatures are those of nftables/libnftables.h, stable since 0.9.
         unsafe {
             let library = libc::dlopen(LIBRARY.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL);
@@ -46,6 +45,7 @@ impl Nft {
             let buffer_error: unsafe extern "C" fn(Context) -> c_int =
                 symbol(library, c"nft_ctx_buffer_error")?;
             let nft = Self {
+                table,
                 free: symbol(library, c"nft_ctx_free")?,
                 run: symbol(library, c"nft_run_cmd_from_buffer")?,
                 set_flags: symbol(library, c"nft_ctx_output_set_flags")?,
@@ -73,18 +73,19 @@ impl Nft {
     /// Chain by chain, since libnftables 1.0.6 reads beyond an array when it prints the flags of an
     /// owned table as JSON: rubbish at best.
     pub fn list(&mut self) -> Result<Vec<Value>, Refusal> {
+        let table = self.table;
         let mut found = Vec::new();
         for object in self.objects("list chains inet")? {
-            if object["chain"]["table"] == TABLE {
+            if object["chain"]["table"] == self.table {
                 if let Some(chain) = object["chain"]["name"].as_str() {
                     // One command at a time: libnftables reads only what the first one names.
-                    found.extend(self.objects(&format!("list chain inet {TABLE} {chain}"))?);
+                    found.extend(self.objects(&format!("list chain inet {table} {chain}"))?);
                 }
             }
         }
         if !found.is_empty() {
-            found.extend(self.objects(&format!("list sets table inet {TABLE}"))?);
-            found.extend(self.objects(&format!("list counters table inet {TABLE}"))?);
+            found.extend(self.objects(&format!("list sets table inet {table}"))?);
+            found.extend(self.objects(&format!("list counters table inet {table}"))?);
         }
         Ok(found)
     }
@@ -137,7 +138,7 @@ impl Drop for Nft {
     fn drop(&mut self) {
         // The kernel would do it as well, but within the close of the socket, and wait 30 ms there
         // for packets under way.
-        let _ = self.run(&format!("delete table inet {TABLE}"));
+        let _ = self.run(&format!("delete table inet {}", self.table));
         // SAFETY: made by nft_ctx_new, freed once. The library stays loaded.
         unsafe { (self.free)(self.context) }
     }

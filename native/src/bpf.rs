@@ -9,13 +9,33 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use crate::system::own;
 
 const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
+const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
-const PROG_TYPE_SCHED_CLS: u32 = 3;
-const ATTACH_TCX_EGRESS: u32 = 47;
+/// What a program is for: its type, and what it is expected to be attached to.
+#[derive(Clone, Copy)]
+pub struct Purpose {
+    kind: u32,
+    attach: u32,
+}
+
+impl Purpose {
+    /// Frames that leave a device (tcx, Linux 6.6).
+    pub const EGRESS: Self = Self::new(3, 47);
+    /// Which listening socket a new connection gets (Linux 5.9).
+    pub const SOCKET_LOOKUP: Self = Self::new(30, 36);
+    /// What accept(2) and getpeername(2) tell, in a cgroup (Linux 5.8).
+    pub const PEER_NAME_V4: Self = Self::new(18, 29);
+    pub const PEER_NAME_V6: Self = Self::new(18, 30);
+
+    const fn new(kind: u32, attach: u32) -> Self {
+        Self { kind, attach }
+    }
+}
 
 /// The longest `union bpf_attr` used here; the kernel wants the rest to be zero.
 #[repr(C, align(8))]
@@ -62,6 +82,19 @@ pub fn prefixes(key_bytes: u32, entries: u32) -> io::Result<OwnedFd> {
     create_map(LPM_TRIE, key_bytes, 1, entries, F_NO_PREALLOC)
 }
 
+/// A table; keys and values are of these lengths.
+pub fn table(key_bytes: u32, value_bytes: u32, entries: u32) -> io::Result<OwnedFd> {
+    const HASH: u32 = 1;
+    const F_NO_PREALLOC: u32 = 1;
+    create_map(HASH, key_bytes, value_bytes, entries, F_NO_PREALLOC)
+}
+
+/// A list of sockets, for programs that choose one; the key is the place in it.
+pub fn sockets(entries: u32) -> io::Result<OwnedFd> {
+    const SOCKMAP: u32 = 15;
+    create_map(SOCKMAP, 4, 8, entries, 0)
+}
+
 fn create_map(kind: u32, key: u32, value: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
     let attributes = Attributes::none()
         .u32(0, kind)
@@ -73,14 +106,32 @@ fn create_map(kind: u32, key: u32, value: u32, entries: u32, flags: u32) -> io::
     own(unsafe { attributes.call(MAP_CREATE) })
 }
 
-/// Puts a key into a map with values of one byte.
-pub fn insert(map: &OwnedFd, key: &[u8], value: u8) -> io::Result<()> {
+/// Puts a key into a map; both are as long as the map says.
+pub fn insert(map: &OwnedFd, key: &[u8], value: &[u8]) -> io::Result<()> {
     let attributes = Attributes::none()
         .fd(0, map)
         .pointer(8, key.as_ptr())
-        .pointer(16, &raw const value);
-    // SAFETY: the key is as long as the map's, by the only caller; the value is one byte.
+        .pointer(16, value.as_ptr());
+    // SAFETY: key and value are as long as the map's, by every caller.
     crate::system::check(unsafe { attributes.call(MAP_UPDATE_ELEM) }).map(drop)
+}
+
+/// Is there such a key? `value_bytes` are those of the map.
+pub fn contains(map: &OwnedFd, key: &[u8], value_bytes: usize) -> bool {
+    let mut value = vec![0u8; value_bytes];
+    let attributes = Attributes::none()
+        .fd(0, map)
+        .pointer(8, key.as_ptr())
+        .pointer(16, value.as_mut_ptr());
+    // SAFETY: key and value are as long as the map's, by every caller.
+    unsafe { attributes.call(MAP_LOOKUP_ELEM) == 0 }
+}
+
+/// Takes a key out of a map.
+pub fn remove(map: &OwnedFd, key: &[u8]) -> io::Result<()> {
+    let attributes = Attributes::none().fd(0, map).pointer(8, key.as_ptr());
+    // SAFETY: the key is as long as the map's, by every caller.
+    crate::system::check(unsafe { attributes.call(MAP_DELETE_ELEM) }).map(drop)
 }
 
 /// One instruction, as the kernel reads it.
@@ -138,6 +189,9 @@ pub enum Function {
     StoreBytes = 9,
     Redirect = 23,
     LoadBytes = 26,
+    ReleaseSocket = 86,
+    NetworkCookie = 122,
+    AssignSocket = 124,
 }
 
 /// Writes a program, one instruction a call.
@@ -241,7 +295,7 @@ impl Assembler {
     /// Resolves the labels and loads the program into the kernel.
     ///
     /// The error carries what the verifier said last.
-    pub fn load_classifier(mut self, name: &CStr) -> io::Result<OwnedFd> {
+    pub fn load_for(mut self, purpose: Purpose, name: &CStr) -> io::Result<OwnedFd> {
         for (at, label) in &self.jumps {
             let place = self.labels[label.0].expect("every label is placed");
             self.instructions[*at].offset = (place as i64 - *at as i64 - 1) as i16;
@@ -249,10 +303,11 @@ impl Assembler {
         let license = c"Apache-2.0"; // no function used here asks for a GPL one
         let mut verdict = vec![0u8; 64 << 10];
         let mut attributes = Attributes::none()
-            .u32(0, PROG_TYPE_SCHED_CLS)
+            .u32(0, purpose.kind)
             .u32(4, self.instructions.len() as u32)
             .pointer(8, self.instructions.as_ptr())
-            .pointer(16, license.as_ptr());
+            .pointer(16, license.as_ptr())
+            .u32(68, purpose.attach);
         let name = name.to_bytes();
         attributes.0[48..48 + name.len()].copy_from_slice(name); // at most 15, or it panics in tests
                                                                  // SAFETY: instructions and license outlive the call.
@@ -284,10 +339,19 @@ impl Assembler {
 
 /// Runs a program on all that leaves a device, for as long as the descriptor is open (Linux 6.6).
 pub fn link_egress(program: &OwnedFd, device_index: u32) -> io::Result<OwnedFd> {
+    link(program, Purpose::EGRESS, device_index)
+}
+
+/// Runs a program in a network namespace or cgroup, for as long as the descriptor is open.
+pub fn link_in(program: &OwnedFd, purpose: Purpose, place: &impl AsRawFd) -> io::Result<OwnedFd> {
+    link(program, purpose, place.as_raw_fd() as u32)
+}
+
+fn link(program: &OwnedFd, purpose: Purpose, target: u32) -> io::Result<OwnedFd> {
     let attributes = Attributes::none()
         .fd(0, program)
-        .u32(4, device_index)
-        .u32(8, ATTACH_TCX_EGRESS);
+        .u32(4, target)
+        .u32(8, purpose.attach);
     // SAFETY: no pointers.
     own(unsafe { attributes.call(LINK_CREATE) })
 }

@@ -1,0 +1,206 @@
+"""How fast and how exact the HTTP proxy is, beside HAProxy in the same place.
+
+    python bench/http.py [--seconds 5] [--rounds 3] [--requests 1000000]
+
+Needs root, haproxy, nginx, wrk and squall-node. In one network namespace stand nginx with a reply
+of 31 bytes, one-threaded HAProxy in front of it, and `squall-node http` with a rule that matches no
+request; wrk with 32 connections stands in another. They take turns, so all meet the same machine.
+Exit status 1 when a bound is missed.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from squall.linux.holder import Holder
+from squall.linux.tests.http_servers import dialled, ordered, rule
+from squall.linux.tests.two_namespaces import TwoNamespaces
+
+TARGET = "10.9.0.1"
+DIRECT, PROXIED, HAPROXY = 80, 8080, 8081
+CONNECTIONS = 32
+REPLY = "hello, this is thirty-one bytes"
+DELAY_MS = 10
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  server {{ listen {direct}; listen {proxied}; location / {{ return 200 "{reply}"; }} }}
+}}
+"""
+
+HAPROXY_CONFIG = """
+global
+  nbthread 1
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+  http-reuse always
+frontend clients
+  bind :{haproxy}
+  default_backend servers
+backend servers
+  server one 127.0.0.1:{direct}
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw."""
+
+    per_second: float
+    requests: int
+    failed: int
+
+
+class Report:
+    def __init__(self) -> None:
+        self.missed = False
+
+    def row(self, what: str, value: str, bound: str, *, holds: bool) -> None:
+        self.missed |= not holds
+        print(f"{what:<44} {value:>26}   {bound:<34} {'ok' if holds else 'MISSED'}", flush=True)
+
+
+def load(net: TwoNamespaces, port: int, seconds: float) -> Load:
+    inside = ("nsenter", f"--net={net.far}")
+    wrk = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", f"http://{TARGET}:{port}/")
+    said = subprocess.run((*inside, *wrk), capture_output=True, text=True, check=True).stdout
+    failed = sum(int(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
+    failed += sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
+    requests = re.search(r"(\d+) requests in", said)
+    per_second = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert requests, said
+    assert per_second, said
+    return Load(float(per_second[1]), int(requests[1]), failed)
+
+
+@contextlib.contextmanager
+def servers(net: TwoNamespaces, folder: Path) -> Iterator[None]:
+    words = {"folder": folder, "reply": REPLY, "direct": DIRECT, "proxied": PROXIED}
+    (folder / "nginx.conf").write_text(NGINX.format(**words))
+    (folder / "haproxy.cfg").write_text(HAPROXY_CONFIG.format(haproxy=HAPROXY, direct=DIRECT))
+    inside = ("nsenter", f"--net={net.near}")
+    with contextlib.ExitStack() as stack:
+        for command in (
+            ("nginx", "-c", str(folder / "nginx.conf")),
+            ("haproxy", "-db", "-q", "-f", str(folder / "haproxy.cfg")),
+        ):
+            started = subprocess.Popen((*inside, *command))
+            stack.callback(started.wait)
+            stack.callback(started.terminate)
+        deadline = time.monotonic() + 10
+        for port in (DIRECT, PROXIED, HAPROXY):
+            while True:
+                with contextlib.suppress(OSError), dialled(net.far, TARGET, port):
+                    break
+                assert time.monotonic() < deadline, f"nobody listens on {port}"
+        yield
+
+
+def latencies(net: TwoNamespaces, port: int, count: int) -> list[float]:
+    """Milliseconds of single requests on one connection."""
+    client = http.client.HTTPConnection(TARGET, port, timeout=5)
+    client.sock = dialled(net.far, TARGET, port)
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        client.request("GET", "/")
+        client.getresponse().read()
+        times.append((time.perf_counter() - start) * 1000)
+    client.close()
+    return times
+
+
+def resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+async def measure(net: TwoNamespaces, proxy: Holder, options: Any, report: Report) -> None:
+    never = rule(path="/never", port=PROXIED)
+    await ordered(proxy, never)
+    ratios, sent, failed = [], 0, 0
+    for _ in range(options.rounds):
+        direct, haproxy, ours = (
+            await asyncio.to_thread(load, net, port, options.seconds)
+            for port in (DIRECT, HAPROXY, PROXIED)
+        )
+        ratios.append(ours.per_second / haproxy.per_second)
+        sent, failed = sent + ours.requests, failed + ours.failed
+        print(
+            f"  direct {direct.per_second:,.0f}/s, HAProxy {haproxy.per_second:,.0f}/s, "
+            f"squall {ours.per_second:,.0f}/s",
+            flush=True,
+        )
+    ratio = statistics.median(ratios)
+    report.row("requests/s, of HAProxy's", f"{ratio:.2f}", ">= 0.80", holds=ratio >= 0.8)
+    while sent < options.requests:
+        more = await asyncio.to_thread(load, net, PROXIED, options.seconds)
+        sent, failed = sent + more.requests, failed + more.failed
+    report.row(f"failed of {sent:,} requests", str(failed), "0", holds=failed == 0)
+
+    plain = statistics.median(latencies(net, PROXIED, options.samples))
+    await ordered(proxy, never, rule(port=PROXIED, delay_us=DELAY_MS * 1000))
+    slowed = statistics.median(latencies(net, PROXIED, options.samples))
+    error = slowed - plain - DELAY_MS
+    report.row(
+        f"error of a {DELAY_MS} ms delay, p50",
+        f"{error:+.3f} ms",
+        "<= 0.5 ms",
+        holds=abs(error) <= 0.5,
+    )
+    resident = resident_mib(proxy.pid)
+    report.row("most memory resident", f"{resident:.1f} MiB", "<= 20 MiB", holds=resident <= 20)
+
+
+async def run(options: Any) -> int:
+    missing = [name for name in ("haproxy", "nginx", "wrk") if shutil.which(name) is None]
+    if missing:
+        print(
+            f"not installed: {' '.join(missing)}; apt-get install haproxy nginx-light wrk",
+            file=sys.stderr,
+        )
+        return 1
+    report = Report()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(TwoNamespaces()) as net,
+        servers(net, Path(folder)),
+    ):
+        path = Path(folder) / "http"
+        proxy = await Holder.begin("http", {"netns": net.near}, path, lease_seconds=60)
+        try:
+            await measure(net, proxy, options, report)
+        finally:
+            await proxy.quit()
+    return int(report.missed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--samples", type=int, default=300)
+    return asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+//! The faults in names of one network namespace, held by one process.
+//!
+//! Every query that leaves a process of the target passes here, to whatever server. All hangs on
+//! open files: whatever ends the process, the kernel takes table and queue back, and names resolve.
+
+mod datagram;
+mod forger;
+mod held;
+mod message;
+mod netlink;
+mod pattern;
+mod queue;
+mod relay;
+mod request;
+mod rules;
+mod sockets;
+mod streams;
+mod table;
+
+use crate::holder::{self, failure, Options};
+use crate::system;
+use held::Held;
+
+/// On connections of our own, so that they are not led back to us.
+const MARK: u32 = 0x5c00_0035;
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &[String]) -> i32 {
+    let options = match Options::parse(arguments, "dns", ["--netns"]) {
+        Ok(options) => options,
+        Err(message) => {
+            system::log(&message);
+            return system::EXIT_USAGE;
+        }
+    };
+    let [netns] = &options.others;
+    holder::run(&options.socket, || {
+        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
+        Ok(Held::nothing(options.lease_seconds))
+    })
+}

@@ -1,0 +1,327 @@
+//! The thread that queries pass through: decides on each, holds those that wait, lets all others go.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::datagram::Datagram;
+use super::forger::Forger;
+use super::message::Query;
+use super::queue::Queue;
+use super::rules::{Delay, Fate, Rules, Way};
+use super::sockets::Epoll;
+use super::streams::{Key, Streams};
+use crate::system::{self, own, BoottimeTimer};
+
+const QUEUE: u64 = 0;
+const ORDERS: u64 = 1;
+const TIMER: u64 = 2;
+const LISTENERS: u64 = 3;
+const STREAMS: u64 = 16;
+
+/// Packets that are decided on before their verdicts go out together.
+const BATCH: usize = 64;
+
+/// What the control loop tells the thread.
+pub struct Orders {
+    rules: Mutex<Arc<Rules>>,
+    ends: AtomicBool,
+    bell: OwnedFd,
+}
+
+impl Orders {
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::EFD_CLOEXEC | libc::EFD_NONBLOCK;
+        Ok(Self {
+            rules: Mutex::default(),
+            ends: AtomicBool::new(false),
+            // SAFETY: plain call.
+            bell: own(unsafe { libc::eventfd(0, flags) })?,
+        })
+    }
+
+    pub fn rules(&self) -> Arc<Rules> {
+        self.lock().clone()
+    }
+
+    /// Puts other rules in force; what waits for a fault that has gone goes on at once.
+    pub fn replace(&self, rules: Rules) {
+        *self.lock() = Arc::new(rules);
+        self.ring();
+    }
+
+    /// Lets everything go that waits, resets connections that were led to us, and ends the thread.
+    pub fn end(&self) {
+        *self.lock() = Arc::default();
+        self.ends.store(true, SeqCst);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes, as eventfd(2) takes them.
+        unsafe { libc::write(self.bell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Rules>> {
+        self.rules
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn clear(&self) {
+        let mut count = [0; 8];
+        // SAFETY: eight bytes, as eventfd(2) gives them.
+        unsafe { libc::read(self.bell.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+    }
+}
+
+/// A query that waits, and what then becomes of it.
+struct Waiting {
+    until: u64,
+    /// Keeps the order of those that wait equally long.
+    number: u64,
+    delays: Vec<Delay>,
+    then: Then,
+}
+
+enum Then {
+    Pass(u32),
+    /// A packet to drop, answered from a copy of it.
+    Answer(u32, Vec<u8>, u32, Vec<u8>),
+    Relay(Key, Vec<u8>),
+    /// A query, and the answer to it.
+    Reply(Key, Vec<u8>, Vec<u8>),
+}
+
+pub struct Relay {
+    orders: Arc<Orders>,
+    rules: Arc<Rules>,
+    epoll: Epoll,
+    timer: BoottimeTimer,
+    queue: Queue,
+    forger: Forger,
+    listeners: Vec<TcpListener>,
+    streams: Streams,
+    waiting: BinaryHeap<Reverse<Waiting>>,
+    numbers: u64,
+}
+
+impl Relay {
+    pub fn new(orders: Arc<Orders>, queue: Queue, listeners: Vec<TcpListener>) -> io::Result<Self> {
+        let (epoll, timer) = (Epoll::new()?, BoottimeTimer::new()?);
+        let mut watched: Vec<(RawFd, u64)> = vec![
+            (queue.as_raw_fd(), QUEUE),
+            (orders.bell.as_raw_fd(), ORDERS),
+            (timer.as_raw_fd(), TIMER),
+        ];
+        watched.extend(listeners.iter().map(AsRawFd::as_raw_fd).zip(LISTENERS..));
+        for (fd, token) in watched {
+            epoll.watch(fd, token, 0, libc::EPOLLIN)?;
+        }
+        Ok(Self {
+            rules: orders.rules(),
+            orders,
+            epoll,
+            timer,
+            queue,
+            forger: Forger::open()?,
+            listeners,
+            streams: Streams::new(STREAMS),
+            waiting: BinaryHeap::new(),
+            numbers: 0,
+        })
+    }
+
+    /// Returns when it is told to; where it cannot go on, the process ends, and with it the fault.
+    pub fn run(mut self) {
+        let mut buffer = vec![0; 1 << 17];
+        while !self.orders.ends.load(SeqCst) {
+            if let Err(error) = self.turn(&mut buffer) {
+                system::log(&format!("the relay of queries: {error}"));
+                std::process::exit(1);
+            }
+        }
+        // What came at the last moment is not lost.
+        self.obey();
+        while let Ok(true) = self.datagrams(&mut buffer) {}
+        let _ = self.queue.flush();
+    }
+
+    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let next = self.waiting.peek().map(|Reverse(first)| first.until);
+        self.timer.arm(next)?;
+        for (token, events) in self.epoll.wait()? {
+            match token {
+                QUEUE => drop(self.datagrams(buffer)?),
+                ORDERS => self.obey(),
+                TIMER => {}
+                STREAMS.. => self.stream(token, events),
+                listener => {
+                    let listener = &self.listeners[(listener - LISTENERS) as usize];
+                    self.streams.accept(listener, &self.epoll);
+                }
+            }
+        }
+        self.release();
+        self.queue.flush()
+    }
+
+    /// Decides on what the kernel holds; false once that is nothing.
+    fn datagrams(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        for _ in 0..BATCH {
+            let Some(held) = self.queue.next(buffer)? else {
+                return Ok(false);
+            };
+            let (id, device) = (held.id, held.device);
+            let packet = Datagram::parse(held.packet);
+            let query = packet.as_ref().and_then(|one| Query::parse(one.payload));
+            let (Some(datagram), Some(query)) = (&packet, &query) else {
+                self.queue.pass(id);
+                continue;
+            };
+            let (fate, delays) = self.decide(query, datagram.client, Way::Datagram);
+            match fate {
+                Fate::Swallowed => self.queue.drop(id),
+                Fate::Relayed if delays.is_empty() => self.queue.pass(id),
+                Fate::Relayed => self.wait(delays, Then::Pass(id)),
+                Fate::Answered(answer) if delays.is_empty() => {
+                    self.forger.answer(datagram, device, &answer);
+                    self.queue.drop(id);
+                }
+                Fate::Answered(answer) => {
+                    let packet = held.packet.to_vec();
+                    self.wait(delays, Then::Answer(id, packet, device, answer));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn stream(&mut self, token: u64, events: i32) {
+        let Some((key, client, queries)) = self.streams.ready(token, events) else {
+            return;
+        };
+        for message in queries {
+            let (fate, delays) = match Query::parse(&message) {
+                Some(query) => self.decide(&query, client, Way::Stream),
+                None => (Fate::Relayed, Vec::new()),
+            };
+            let then = match fate {
+                Fate::Swallowed => continue,
+                Fate::Relayed => Then::Relay(key, message),
+                Fate::Answered(answer) => Then::Reply(key, message, answer),
+            };
+            if delays.is_empty() {
+                self.carry_out(then);
+            } else {
+                self.streams.delay(key, true);
+                self.wait(delays, then);
+            }
+        }
+        self.streams.settle(key, &self.epoll);
+    }
+
+    fn decide(&self, query: &Query<'_>, client: SocketAddr, way: Way) -> (Fate, Vec<Delay>) {
+        let second = system::clock(libc::CLOCK_BOOTTIME) / 1_000_000_000;
+        self.rules.decide(query, client, way, second)
+    }
+
+    fn wait(&mut self, delays: Vec<Delay>, then: Then) {
+        let now = system::clock(libc::CLOCK_BOOTTIME);
+        let length: Duration = delays.iter().map(|delay| delay.length).sum();
+        self.numbers += 1;
+        self.waiting.push(Reverse(Waiting {
+            until: now + length.as_nanos() as u64,
+            number: self.numbers,
+            delays,
+            then,
+        }));
+    }
+
+    /// Lets those go whose time has come.
+    fn release(&mut self) {
+        let now = system::clock(libc::CLOCK_BOOTTIME);
+        while let Some(Reverse(first)) = self.waiting.peek() {
+            if first.until > now {
+                break;
+            }
+            if let Some(Reverse(due)) = self.waiting.pop() {
+                // What it took longer than it should is the host's, and felt in every part.
+                let late = Duration::from_nanos(now - due.until);
+                for delay in &due.delays {
+                    delay.counters.held(delay.length + late);
+                }
+                self.let_go(due.then);
+            }
+        }
+    }
+
+    fn let_go(&mut self, then: Then) {
+        match then {
+            Then::Relay(key, _) | Then::Reply(key, ..) => {
+                self.streams.delay(key, false);
+                self.carry_out(then);
+                self.streams.settle(key, &self.epoll);
+            }
+            then => self.carry_out(then),
+        }
+    }
+
+    fn carry_out(&mut self, then: Then) {
+        match then {
+            Then::Pass(id) => self.queue.pass(id),
+            Then::Answer(id, packet, device, answer) => {
+                if let Some(datagram) = Datagram::parse(&packet) {
+                    self.forger.answer(&datagram, device, &answer);
+                }
+                self.queue.drop(id);
+            }
+            Then::Relay(key, query) => self.streams.relay(key, &query),
+            Then::Reply(key, _, answer) => self.streams.answer(key, &answer),
+        }
+    }
+
+    /// Takes over new rules; what waited for a fault that is gone goes to its server.
+    fn obey(&mut self) {
+        self.orders.clear();
+        self.rules = self.orders.rules();
+        let rules = self.rules.clone();
+        let stays = |one: &Waiting| one.delays.iter().all(|delay| rules.has(&delay.counters));
+        let waiting = std::mem::take(&mut self.waiting).into_vec();
+        let (stay, go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|Reverse(one)| stays(one));
+        self.waiting = stay.into();
+        for Reverse(one) in go {
+            self.let_go(match one.then {
+                Then::Answer(id, ..) => Then::Pass(id),
+                Then::Reply(key, query, _) => Then::Relay(key, query),
+                then => then,
+            });
+        }
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.until, self.number).cmp(&(other.until, other.number))
+    }
+}

@@ -1,0 +1,207 @@
+//! The HTTP faults of one network namespace: a proxy that nobody sees, held by one process.
+//!
+//! What leads connections to it ends with it, by the kernel's own hand. So it fails open.
+
+mod base64;
+mod change;
+mod edit;
+mod exchange;
+mod existing;
+mod flow;
+mod framing;
+mod grpc;
+mod head;
+mod hooks;
+mod http2;
+mod lines;
+mod parts;
+mod proxy;
+mod redirect;
+mod request;
+mod rules;
+mod secrets;
+mod timer;
+mod tls;
+mod visit;
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+use crate::failure::Failure;
+use crate::holder::{self, failure, Holding, Options, Term};
+use crate::rpc::Refusal;
+use crate::system;
+use hooks::Hooks;
+use proxy::Listeners;
+use redirect::Redirect;
+use rules::Rules;
+use secrets::Secrets;
+use visit::World;
+
+/// How long exchanges under way may take to end before their connections do.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Runs the subcommand; returns the exit status.
+pub fn run(arguments: &[String]) -> i32 {
+    let options = match Options::parse(arguments, "http", ["--netns"]) {
+        Ok(options) => options,
+        Err(message) => {
+            system::log(&message);
+            return system::EXIT_USAGE;
+        }
+    };
+    let [netns] = &options.others;
+    holder::run(&options.socket, || {
+        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
+        Held::start(options.lease_seconds)
+    })
+}
+
+/// Everything in force.
+struct Held {
+    term: Term,
+    hooks: Option<Hooks>,
+    redirect: Redirect,
+    world: Arc<World>,
+    certificates: Vec<request::Certificate>,
+    authorities: Vec<request::Authority>,
+}
+
+impl Held {
+    /// Starts to serve whom nobody is led to as yet.
+    fn start(lease: f64) -> Result<Self, Failure> {
+        raise_descriptors();
+        let listeners = Listeners::open().map_err(failure("listen"))?;
+        let incoming = listeners.incoming.each_ref();
+        let incoming = incoming.map(|one| one.as_ref().map(|one| one as &dyn AsRawFd));
+        let hooks = Hooks::attach(&incoming).map_err(|error| Failure {
+            status: system::EXIT_UNSUPPORTED,
+            message: format!("lead connections to us: {error}"),
+        })?;
+        let clients = hooks.clients().map_err(failure("a descriptor"))?;
+        let port =
+            |one: &Option<std::net::TcpListener>| Some(one.as_ref()?.local_addr().ok()?.port());
+        let redirect = Redirect::new(listeners.outgoing.each_ref().map(port));
+        let world = Arc::new(World::default());
+        let shared = world.clone();
+        std::thread::spawn(move || {
+            let served = proxy::serve(listeners, clients, shared);
+            system::log(&format!("connections are no longer served: {served:?}"));
+            std::process::exit(1); // and so nobody is led to us any more
+        });
+        Ok(Self {
+            term: Term {
+                lease,
+                deadline: None,
+            },
+            hooks: Some(hooks),
+            redirect,
+            world,
+            certificates: Vec::new(),
+            authorities: Vec::new(),
+        })
+    }
+
+    fn set(&mut self, asked: Value) -> Result<(), Refusal> {
+        let set: request::Set = serde_json::from_value(asked).map_err(Refusal::invalid)?;
+        set.check()?;
+        let rules = Rules::new(set.rules, &self.world.rules()).map_err(Refusal::invalid)?;
+        let secrets =
+            match set.certificates == self.certificates && set.authorities == self.authorities {
+                true => self.world.secrets(),
+                false => Arc::new(
+                    Secrets::new(&set.certificates, &set.authorities).map_err(Refusal::invalid)?,
+                ),
+            };
+        let (incoming, outgoing) = (rules.ports(false), rules.ports(true));
+        // All that may be refused comes first.
+        let dialled = existing::dialled(&self.redirect.new_among(&outgoing));
+        let dialled = dialled.map_err(|error| Refusal::of_kernel("list connections", &error))?;
+        self.redirect.lead(&outgoing)?;
+        let mut older = (Vec::new(), None);
+        if let Some(hooks) = &mut self.hooks {
+            let of_kernel = |error| Refusal::of_kernel("lead ports to us", &error);
+            let new = hooks.lead(&incoming).map_err(of_kernel)?;
+            older = (new, Some(hooks.clients().map_err(of_kernel)?));
+        }
+        self.world.set_rules(rules);
+        if !Arc::ptr_eq(&secrets, &self.world.secrets()) {
+            self.world.set_secrets(secrets);
+        }
+        if let (ports, Some(clients)) = older {
+            existing::end(ports, dialled, clients, self.world.clone());
+        }
+        self.certificates = set.certificates;
+        self.authorities = set.authorities;
+        self.term = Term {
+            lease: set.lease,
+            deadline: set.deadline,
+        };
+        Ok(())
+    }
+
+    fn state(&self) -> Value {
+        let rules = self.world.rules();
+        let certificates = self.certificates.iter();
+        let certificates =
+            certificates.map(|one| json!({"port": one.port, "certificate": one.certificate}));
+        let authorities = self.authorities.iter().map(
+            |one| json!({"source": one.source, "certificate": one.certificate, "roots": one.roots}),
+        );
+        json!({
+            "rules": rules.asked(),
+            "certificates": certificates.collect::<Vec<_>>(),
+            "authorities": authorities.collect::<Vec<_>>(),
+            "lease": self.term.lease,
+            "deadline": self.term.deadline,
+            "counters": rules.counters(),
+            "sealed": self.world.sealed(),
+            "address_kept": self.hooks.as_ref().is_some_and(|hooks| hooks.address_kept),
+        })
+    }
+}
+
+impl Holding for Held {
+    fn term(&self) -> Term {
+        self.term
+    }
+
+    fn act(&mut self, verb: &str, arguments: Value) -> Result<Value, Refusal> {
+        match verb {
+            "set" => self.set(arguments).map(|()| json!({})),
+            "state" => Ok(self.state()),
+            verb => Err(Refusal::invalid(format!("no such verb: {verb}"))),
+        }
+    }
+
+    /// Nobody is led to us any more, and whom we serve may finish what is under way.
+    fn let_go(&mut self) {
+        self.world.set_rules(Rules::default());
+        self.hooks = None;
+        if let Err(refusal) = self.redirect.lead(&[]) {
+            system::log(&refusal.to_string());
+        }
+        let end = Instant::now() + GRACE;
+        while self.world.end_resting() > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A connection takes two descriptors, and a delay one more.
+fn raise_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: plain calls on a value of ours; where it fails, the limit stays.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}

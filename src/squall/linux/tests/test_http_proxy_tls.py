@@ -1,0 +1,299 @@
+"""`squall-node http` and TLS, HTTP/2 and gRPC, between real sockets."""
+
+import contextlib
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from squall.errors import InvalidFault
+from squall.linux.holder import Holder
+from squall.linux.tests.http_servers import (
+    MESSAGE,
+    Server,
+    call,
+    calls,
+    counted,
+    dialled,
+    encrypted,
+    listening,
+    mirror,
+    ordered,
+    rule,
+)
+from squall.linux.tests.two_namespaces import TwoNamespaces
+
+pytestmark = pytest.mark.host
+
+NEAR = "10.9.0.1"
+FAR = TwoNamespaces.FAR[0]
+NAME = "server.test"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A certificate and its key, as PEM."""
+
+    certificate: str
+    key: str
+
+
+def made(name: str, *, authority: bool = False) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = dt.datetime.now(dt.UTC)
+    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(FAR))]
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+    )
+    pem = serialization.Encoding.PEM
+    private = serialization.PrivateFormat.PKCS8
+    plain = serialization.NoEncryption()
+    certificate = built.sign(key, hashes.SHA256()).public_bytes(pem)
+    return Identity(certificate.decode(), key.private_bytes(pem, private, plain).decode())
+
+
+@pytest.fixture(scope="module")
+def server() -> Identity:
+    return made(NAME)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Identity:
+    return made("squall", authority=True)
+
+
+@pytest.fixture
+def net() -> Iterator[TwoNamespaces]:
+    with contextlib.closing(TwoNamespaces()) as pair:
+        yield pair
+
+
+@pytest.fixture
+def serving(net: TwoNamespaces) -> Iterator[Callable[..., None]]:
+    with contextlib.ExitStack() as stack:
+
+        def serve(how: Callable[[socket.socket], None], port: int = 443, where: str = "") -> None:
+            started = Server(listening(where or net.near, "::", port), how)
+            stack.callback(started.close)
+
+        yield serve
+
+
+@pytest.fixture
+async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
+    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
+    yield begun
+    await begun.quit()
+
+
+def context_of(server: Identity, tmp_path: Path, *protocols: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    both = tmp_path / "server.pem"
+    both.write_text(server.certificate + server.key)
+    context.load_cert_chain(both)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    return context
+
+
+@contextlib.contextmanager
+def opened(netns: str, address: str, trusted: Identity, *protocols: str) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context(cadata=trusted.certificate)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    with (
+        dialled(netns, address, 443) as plain,
+        context.wrap_socket(plain, server_hostname=NAME) as encrypted_socket,
+    ):
+        yield encrypted_socket
+
+
+def status(connection: socket.socket) -> bytes:
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    whole = b""
+    while part := connection.recv(65536):
+        whole += part
+    return whole.split(b" ", 2)[1]
+
+
+def own(server: Identity) -> dict[str, Any]:
+    return {"certificates": [{"port": 443, "certificate": server.certificate, "key": server.key}]}
+
+
+TEAPOT: dict[str, Any] = {"replace": {"code": 418}}
+
+
+async def test_a_server_whose_key_is_given_is_answered_for(net, serving, proxy, server, tmp_path):
+    serving(encrypted(context_of(server, tmp_path), mirror))
+    await ordered(proxy, rule("Response", 443, **TEAPOT), **own(server))
+    with opened(net.far, NEAR, server) as client:
+        assert status(client) == b"418"
+    state = await proxy.ask("state")
+    assert state["certificates"] == [{"port": 443, "certificate": server.certificate}]
+    assert "PRIVATE KEY" not in str(state)
+
+
+async def test_without_a_key_tls_passes_and_is_told(net, serving, proxy, server, tmp_path):
+    serving(encrypted(context_of(server, tmp_path), mirror))
+    await ordered(proxy, rule("Response", 443, **TEAPOT))
+    with opened(net.far, NEAR, server) as client:
+        assert status(client) == b"200"
+    assert (await counted(proxy))["sealed"] == 1
+
+
+async def test_a_server_that_wants_to_know_its_client_is_left_to_it(
+    net, serving, proxy, server, tmp_path
+):
+    context = context_of(server, tmp_path)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(cadata=server.certificate)
+    serving(encrypted(context, mirror))
+    await ordered(proxy, rule("Response", 443, **TEAPOT), **own(server))
+    with opened(net.far, NEAR, server) as client:
+        assert status(client) == b"200"
+    assert (await proxy.ask("state"))["sealed"] == {NAME: 1}
+
+
+async def test_a_key_that_is_none_is_refused_and_not_told(proxy, server):
+    broken = [{"port": 443, "certificate": server.certificate, "key": "sEcReT"}]
+    with pytest.raises(InvalidFault, match="port 443") as told:
+        await ordered(proxy, rule("Response", 443), certificates=broken)
+    assert "sEcReT" not in str(told.value)
+
+
+def minting(authority: Identity, roots: Identity) -> dict[str, Any]:
+    one = {"source": "a", "certificate": authority.certificate, "key": authority.key}
+    return {"authorities": [{**one, "roots": roots.certificate}]}
+
+
+async def test_outgoing_tls_is_opened_where_the_client_trusts_us(
+    net, serving, proxy, server, authority, tmp_path
+):
+    serving(encrypted(context_of(server, tmp_path), mirror), where=net.far)
+    teapot = rule("Response", 443, outgoing=True, **TEAPOT)
+    await ordered(proxy, teapot, **minting(authority, server))
+    with opened(net.near, FAR, authority) as client:
+        assert client.getpeername()[0] == FAR
+        assert status(client) == b"418"
+
+
+async def test_a_client_that_does_not_trust_us_is_told_of_and_then_left_alone(
+    net, serving, proxy, server, authority, tmp_path
+):
+    serving(encrypted(context_of(server, tmp_path), mirror), where=net.far)
+    teapot = rule("Response", 443, outgoing=True, **TEAPOT)
+    await ordered(proxy, teapot, **minting(authority, server))
+    with pytest.raises(ssl.SSLCertVerificationError), opened(net.near, FAR, server):
+        pass
+    deadline = time.monotonic() + 5
+    while (await proxy.ask("state"))["sealed"] != {NAME: 1}:
+        assert time.monotonic() < deadline
+    with opened(net.near, FAR, server) as client:
+        assert status(client) == b"200"
+
+
+async def test_a_server_that_the_target_would_not_trust_is_shown_as_it_is(
+    net, serving, proxy, server, authority, tmp_path
+):
+    serving(encrypted(context_of(server, tmp_path), mirror), where=net.far)
+    teapot = rule("Response", 443, outgoing=True, **TEAPOT)
+    await ordered(proxy, teapot, **minting(authority, authority))
+    with opened(net.near, FAR, server) as client:
+        assert client.getpeercert(binary_form=True) == ssl.PEM_cert_to_DER_cert(server.certificate)
+        assert status(client) == b"200"
+
+
+async def test_calls_of_grpc_over_tls_and_in_the_clear_are_the_servers_own_until_a_rule_takes_them(
+    net, serving, proxy, server, tmp_path
+):
+    serving(encrypted(context_of(server, tmp_path, "h2"), calls))
+    serving(calls, port=80)
+    never = [rule(port=port, path="/never") for port in (80, 443)]
+    await ordered(proxy, *never, **own(server))
+    with opened(net.far, NEAR, server, "h2", "http/1.1") as client:
+        assert client.selected_alpn_protocol() == "h2"
+        [over_tls] = call(client, "/p.S/M")
+    with dialled(net.far, NEAR, 80) as client:
+        in_the_clear = call(client, "/p.S/M", "/p.S/N")
+    for called, path in [(over_tls, "M"), (in_the_clear[0], "M"), (in_the_clear[1], "N")]:
+        assert called.headers == {
+            ":status": "200",
+            "content-type": "application/grpc",
+            "x-path": f"/p.S/{path}",
+        }
+        assert called.data == MESSAGE * 5
+        assert called.trailers == {"grpc-status": "0", "x-own": "1"}
+    assert (await counted(proxy))["exchanges"] == 3
+
+
+ENDS: list[tuple[str, dict[str, Any], bytes, dict[str, str]]] = [
+    ("Response", {"status": 14, "after_messages": 3}, MESSAGE * 3, {"grpc-status": "14"}),
+    (
+        "Response",
+        {"status": 14, "after_messages": 9},
+        MESSAGE * 5,
+        {"grpc-status": "0", "x-own": "1"},
+    ),
+    (
+        "Response",
+        {"trailers": {"x-own": "2", "x-new": "3"}},
+        MESSAGE * 5,
+        {"grpc-status": "0", "x-own": "2", "x-new": "3"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "grpc", "data", "trailers"), ENDS)
+async def test_a_call_ends_as_a_rule_says(net, serving, proxy, target, grpc, data, trailers):
+    serving(calls, port=80)
+    await ordered(proxy, rule(target, path="/p.S/M", grpc=grpc))
+    with dialled(net.far, NEAR, 80) as client:
+        taken, spared = call(client, "/p.S/M", "/p.S/N")
+    assert (taken.data, taken.trailers) == (data, trailers)
+    assert (spared.data, spared.trailers["grpc-status"]) == (MESSAGE * 5, "0")
+
+
+async def test_a_call_can_be_answered_without_its_server(net, serving, proxy):
+    serving(calls, port=80)
+    await ordered(proxy, rule(grpc={"status": 8, "message": "full"}))
+    with dialled(net.far, NEAR, 80) as client:
+        [called] = call(client, "/p.S/M")
+    assert (called.headers["grpc-status"], called.headers["grpc-message"]) == ("8", "full")
+    assert "x-path" not in called.headers
+    assert (await counted(proxy))["ended"] == 1
+
+
+async def test_streams_are_aborted_and_changed_one_by_one(net, serving, proxy):
+    serving(calls, port=80)
+    patched = {"replace": {"path": "/new"}, "patch": {"headers": [["x-a", "1"]]}}
+    await ordered(
+        proxy,
+        rule(path="/abort", abort=True),
+        rule(path="/old", **patched),
+        rule("Response", **TEAPOT),
+    )
+    with dialled(net.far, NEAR, 80) as client:
+        aborted, changed = call(client, "/abort", "/old")
+    assert aborted.reset == 2  # INTERNAL_ERROR
+    assert (changed.headers[":status"], changed.headers["x-path"]) == ("418", "/new")
+    assert changed.data == MESSAGE * 5

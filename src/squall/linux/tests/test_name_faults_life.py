@@ -1,0 +1,202 @@
+"""Faults in names end with whoever holds them, and are found again by who comes after."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import dns.message
+import pytest
+
+from squall.errors import TargetGone
+from squall.injection.world.names import Answer, NameRule
+from squall.linux import namespaces
+from squall.linux.clock import SystemClock
+from squall.linux.name_faults import LinuxNames
+from squall.linux.tests.conftest import FAR, LEASE_SECONDS
+from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent, serving
+
+pytestmark = [pytest.mark.host]
+
+RULE = NameRule("a/.", (), (), Answer("code", 2))
+OTHER = NameRule("b/.", ("b.example",), (), Answer("code", 3))
+NAME = "a.example"
+
+
+@pytest.fixture
+async def names(tmp_path):
+    adapter = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
+    yield adapter
+    await adapter.end_all()
+
+
+@pytest.fixture
+def server(cables):
+    with serving(cables.peer, FAR[4]) as found:
+        yield found[FAR[4]]
+
+
+@pytest.fixture
+def said(cables, server):
+    return lambda name=NAME: says(asked(cables.target, server.address, name))
+
+
+def holder_of(names, target):
+    """The process as the adapter sees it: a connection of our own would replace that one."""
+    return names._holders._holds[namespaces.of(target).inode].process
+
+
+async def ended(holder):
+    async with asyncio.timeout(LEASE_SECONDS + 5):
+        await holder.gone.wait()
+
+
+async def test_a_holder_that_is_killed_leaves_names_as_they_were(cables, names, said, tmp_path):
+    before = cables.snapshot()
+    await names.apply(cables.target, [RULE])
+    assert said() == "SERVFAIL"
+    holder = holder_of(names, cables.target)
+    os.kill(holder.pid, signal.SIGKILL)
+    await ended(holder)
+    assert said() == ADDRESS
+    assert says(asked(cables.target, FAR[4], NAME, tcp=True)) == ADDRESS
+    assert cables.snapshot() == before
+    assert await names.state(cables.target) == ()
+    await names.apply(cables.target, [RULE])
+    assert said() == "SERVFAIL"
+
+
+async def test_a_holder_that_hangs_is_ended_all_the_same(cables, names, said, monkeypatch):
+    for module in ("json_lines", "holder"):
+        monkeypatch.setattr(f"squall.linux.{module}.ANSWER_SECONDS", 0.3)
+    await names.apply(cables.target, [RULE])
+    holder = holder_of(names, cables.target)
+    os.kill(holder.pid, signal.SIGSTOP)
+    await names.apply(cables.target, [])
+    assert said() == ADDRESS
+
+
+async def test_an_agent_that_comes_back_finds_what_is_in_force(cables, names, said, tmp_path):
+    await names.apply(cables.target, [RULE, OTHER])
+    said()
+    await names.close()
+    again = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
+    assert await again.state(cables.target) == (RULE, OTHER)
+    assert (await again.counters(cables.target))["a/."].hit == 1
+    await again.apply(cables.target, [OTHER])
+    assert said() == ADDRESS
+    assert said("b.example") == "NXDOMAIN"
+    await again.apply(cables.target, [])
+    assert said("b.example") == ADDRESS
+
+
+async def test_without_an_agent_names_resolve_again_after_a_lease(cables, names, said, tmp_path):
+    before = cables.snapshot()
+    await names.apply(cables.target, [RULE])
+    pid = holder_of(names, cables.target).pid
+    await names.close()
+    began = time.monotonic()
+    async with asyncio.timeout(LEASE_SECONDS + 5):
+        while _lives(pid):  # noqa: ASYNC110  (nothing tells of it)
+            await asyncio.sleep(0.05)
+    assert time.monotonic() - began >= LEASE_SECONDS - 0.5
+    assert said() == ADDRESS
+    assert cables.snapshot() == before
+    assert not list(tmp_path.glob("*.sock"))
+
+
+async def test_a_deadline_ends_it_whoever_is_connected(cables, names, said, tmp_path):
+    await names.apply(cables.target, [RULE])
+    holder = holder_of(names, cables.target)
+    rules = await holder.rules()
+    ends = SystemClock().boottime() + 0.2
+    await holder.ask("set", {"rules": rules, "lease": 60, "deadline": ends})
+    await ended(holder)
+    assert SystemClock().boottime() >= ends
+    assert said() == ADDRESS
+
+
+async def test_the_same_again_changes_nothing_and_counters_go_on(cables, names, said, tmp_path):
+    for _ in range(2):
+        await names.apply(cables.target, [RULE])
+        said()
+    pid = holder_of(names, cables.target).pid
+    await names.apply(cables.target, [RULE, OTHER])
+    assert holder_of(names, cables.target).pid == pid
+    assert (await names.counters(cables.target))["a/."].matched == 2
+
+
+async def test_a_request_that_makes_no_sense_changes_nothing(cables, names, said, tmp_path):
+    await names.apply(cables.target, [RULE])
+    holder = holder_of(names, cables.target)
+    with pytest.raises(Exception, match="200 percent"):
+        await names.apply(cables.target, [replace(RULE, percent=200.0)])
+    rule = (await holder.rules())[0]
+    for odd in ({**rule, "answer": {"kind": "code", "code": 99}}, {**rule, "more": 1}, {}):
+        with pytest.raises(Exception, match=r"code 99|more|source"):
+            await holder.set([odd], lease_seconds=LEASE_SECONDS)
+    assert said() == "SERVFAIL"
+
+
+async def test_containers_of_one_pod_share_a_network_and_end_one_by_one(cables, names, said):
+    app, sidecar = (replace(cables.target, id=f"default/web/{name}") for name in ("app", "sidecar"))
+    await names.apply(app, [RULE])
+    await names.apply(sidecar, [OTHER, RULE])
+    assert said() == "SERVFAIL"
+    assert said("b.example") == "NXDOMAIN"
+    assert (await names.counters(app)).keys() == {"a/."}
+    counted = (await names.counters(sidecar))["a/."]
+    assert (counted.matched, counted.hit) == (1, 1)
+    await names.apply(app, [])
+    assert said() == "SERVFAIL"
+    await names.apply(sidecar, [])
+    assert said() == ADDRESS
+
+
+async def test_what_a_container_leaves_that_is_gone_is_taken_back(cables, names, said):
+    app = replace(cables.target, id="default/web/app")
+    sidecar = replace(cables.target, id="default/web/sidecar")
+    await names.apply(app, [RULE])
+    await names.apply(sidecar, [OTHER])
+    restarted = replace(app, started=app.started - 1)  # the process that was resolved is gone
+    names._holders.known[app.id] = restarted
+    with pytest.raises(TargetGone):
+        await names.apply(restarted, [])
+    assert said() == ADDRESS
+    assert said("b.example") == "NXDOMAIN"
+
+
+async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names, tmp_path):
+    await names.apply(cables.target, [RULE])
+    holder = holder_of(names, cables.target)
+    with suppress(ProcessLookupError):
+        os.kill(cables.target.pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while namespaces.alive(cables.target):  # noqa: ASYNC110  (nothing tells of it)
+            await asyncio.sleep(0.01)
+    with pytest.raises(TargetGone):
+        await names.state(cables.target)
+    assert not _lives(holder.pid)
+
+
+async def test_a_resolver_under_way_is_not_lost_when_the_fault_ends(cables, names, server):
+    slow = replace(RULE, answer=Answer("relayed"), delay_us=20_000_000)
+    await names.apply(cables.target, [slow])
+    query = dns.message.make_query(NAME, "A")
+    with opened(cables.target, server.address) as over:
+        waiting = asyncio.create_task(asyncio.to_thread(sent, over, query))
+        async with asyncio.timeout(2):
+            while (await names.counters(cables.target))["a/."].hit < 1:
+                pass  # each look lets others run
+        await names.apply(cables.target, [])
+        assert says(await waiting) == ADDRESS
+
+
+def _lives(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
