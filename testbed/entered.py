@@ -152,7 +152,7 @@ class Faults:
         self._socket.close()
 
 
-def volume(path: Path | str, **rule: object) -> dict[str, Any]:
+def volume(path: Path | str, /, **rule: object) -> dict[str, Any]:
     """One volume with one rule."""
     return {"path": str(path), "rules": [{"source": "test", **rule}]}
 

@@ -1,18 +1,29 @@
 """What several files of host tests share."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from testbed.entered import Faults, Program
 
 
 @pytest.fixture
+def public_path():
+    """A directory that other users may reach, as `tmp_path` is not."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
 def programs(tmp_path):
     """Start programs over one directory; they are killed in the end."""
     running = []
-    directory = tmp_path / "data"
-    directory.mkdir()
+    data = tmp_path / "data"
+    data.mkdir()
 
-    def start(**how):
+    def start(directory=data, **how):
         running.append(Program(directory, **how))
         return running[-1]
 

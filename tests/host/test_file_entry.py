@@ -60,6 +60,37 @@ def test_under_load_a_dead_filter_costs_each_file_one_error_at_most(programs, fa
     program.ask("going = False; [t.join() for t in threads]")
 
 
+def test_a_filter_that_is_stopped_is_killed(programs, faults):
+    program = programs()
+    program.ask("a = os.open(d + 'a', os.O_RDWR | os.O_CREAT); os.write(a, b'kept')")
+    before = program.picture()
+    held = faults(program)
+    held.set(volume(program.directory, latency_us=1, methods=["read"]))
+    os.kill(held.processes()[0], signal.SIGSTOP)
+    assert wait(lambda: not program.mounts(), within=20) < 12
+    assert program.picture() == before
+    assert program.ask("os.pread(a, 4, 0)") == "b'kept'"
+
+
+def test_a_rule_that_comes_later_is_felt_by_what_is_open(programs, faults):
+    program = programs()
+    program.ask("a = os.open(d + 'a', os.O_RDWR | os.O_CREAT); os.write(a, b'kept')")
+    program.ask("os.lseek(a, 2, 0); m = mmap.mmap(a, 4)")
+    before = program.picture()
+    held = faults(program)
+    other = volume(program.directory, errno=5, methods=["read"], path=f"{program.directory}/b")
+    held.set(other)
+    assert program.ask("os.read(a, 1)") == "b'p'"
+    held.set(volume(program.directory, errno=5, methods=["read"]))
+    assert held.ask("state")["ok"]["bypassing"] == 0
+    assert program.ask("os.read(a, 1)") == "OSError(5, 'Input/output error')"
+    held.set(other)
+    assert program.ask("os.read(a, 1)") == "b't'"
+    program.ask("os.lseek(a, 2, 0)")
+    held.ask("quit")
+    assert program.picture() == before
+
+
 def test_a_filter_ends_without_its_guardian(programs, faults):
     program = programs()
     program.ask("a = os.open(d + 'a', os.O_RDWR | os.O_CREAT)")

@@ -125,11 +125,9 @@ def test_a_file_that_was_removed_while_the_filter_stood_there_is_kept(programs, 
     ],
     ids=["user", "user-namespace", "pid-namespace"],
 )
-def test_other_users_and_namespaces(tmp_path, programs, faults, how):
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
-    (tmp_path / "data").chmod(0o777)
-    program = programs(**how)
+def test_other_users_and_namespaces(public_path, programs, faults, how):
+    public_path.chmod(0o777)
+    program = programs(directory=public_path, **how)
     has_open(program)
     felt_and_gone(program, faults(program), volume(program.directory, **ERROR))
 

@@ -22,6 +22,8 @@ use crate::system::{self, check};
 
 /// How long the guardian may take for one thing.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How often to look whether the filter moves.
+const LOOK: Duration = Duration::from_secs(2);
 /// How often what a dead filter has left is tried to be taken back, once a second.
 const ATTEMPTS: usize = 60;
 
@@ -142,9 +144,24 @@ struct Watch {
 
 impl Watch {
     fn live(&mut self) -> i32 {
+        let mut stopped = 0;
         loop {
-            match system::poll([self.filter.as_raw_fd(), self.socket.as_raw_fd()], None) {
+            match system::poll(
+                [self.filter.as_raw_fd(), self.socket.as_raw_fd()],
+                Some(LOOK),
+            ) {
                 Ok([true, _]) => return self.take_back(),
+                Ok([false, false]) => {
+                    stopped = if stands_still(self.filter_pid) {
+                        stopped + 1
+                    } else {
+                        0
+                    };
+                    if stopped > 2 && !self.volumes.is_empty() {
+                        system::log("the filter has been stopped: it is killed");
+                        let _ = process::kill(&self.filter);
+                    }
+                }
                 Ok([_, true]) => match messages::receive(&self.socket) {
                     Ok((order, fds)) => match serde_json::from_value(order) {
                         Ok(Order::Quit) => return 0,
@@ -157,7 +174,6 @@ impl Watch {
                     // It is about to die, or has closed its end: only its death counts.
                     Err(_) => std::thread::sleep(Duration::from_millis(1)),
                 },
-                Ok(_) => {}
                 Err(error) => {
                     system::log(&format!("guardian: {error}"));
                     return 1;
@@ -304,6 +320,13 @@ impl Watch {
 fn found<'a>(volumes: &'a [Volume], path: &PathBuf) -> Result<&'a Volume, Refusal> {
     let one = volumes.iter().find(|one| one.standing.place.path == *path);
     one.ok_or_else(|| Refusal::try_again(format!("nothing of ours is at {}", path.display())))
+}
+
+/// Has somebody stopped this process, so that whoever asks it waits for ever?
+fn stands_still(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|rest| rest.starts_with(['T', 't']))
 }
 
 /// Closes a descriptor that its owner, in a child that ends soon, will not use any more.

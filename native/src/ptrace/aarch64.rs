@@ -170,6 +170,10 @@ pub fn frame(registers: &Registers, mask: u64, vectors: &[u8], at: u64) -> (Vec<
 }
 
 #[cfg(test)]
+#[path = "aarch64_tests.rs"]
+mod on_arm;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

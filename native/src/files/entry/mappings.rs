@@ -10,7 +10,6 @@ use super::place::{mount_of, stat};
 use super::scan::Where;
 use crate::ptrace::call::Call;
 
-const PAGE: u64 = 4096;
 /// Bits of /proc/PID/pagemap.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
@@ -102,19 +101,20 @@ impl Mapping {
         if self.shared {
             return Ok(Vec::new());
         }
-        let mut words = vec![0; (self.length() / PAGE) as usize * 8];
+        let page = page();
+        let mut words = vec![0; (self.length() / page) as usize * 8];
         let pagemap = File::open(format!("/proc/{}/pagemap", self.pid))?;
-        pagemap.read_exact_at(&mut words, self.start / PAGE * 8)?;
+        pagemap.read_exact_at(&mut words, self.start / page * 8)?;
         let mut runs: Vec<(u64, usize)> = Vec::new();
         for (index, word) in words.chunks_exact(8).enumerate() {
             let word = u64::from_ne_bytes(std::array::from_fn(|i| word[i]));
             if word & (PRESENT | SWAPPED) == 0 || word & OF_A_FILE != 0 {
                 continue;
             }
-            let at = self.start + index as u64 * PAGE;
+            let at = self.start + index as u64 * page;
             match runs.last_mut() {
-                Some((start, length)) if *start + *length as u64 == at => *length += PAGE as usize,
-                _ => runs.push((at, PAGE as usize)),
+                Some((start, length)) if *start + *length as u64 == at => *length += page as usize,
+                _ => runs.push((at, page as usize)),
             }
         }
         Ok(runs)
@@ -177,6 +177,12 @@ impl Mapping {
         }
         calls
     }
+}
+
+/// Bytes of a page: 4096 on most machines, up to 65536 on Arm.
+fn page() -> u64 {
+    // SAFETY: plain call.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// The mappings of one place in a process.
