@@ -1,8 +1,6 @@
 //! One volume of the target, with its filter in place.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +34,7 @@ impl Held {
             move |error: std::io::Error| Refusal::of_kernel(doing, &error)
         };
         let rules = Arc::new(Rules::new(&quiet(volume))?);
-        let device: OwnedFd = device().map_err(kernel("open /dev/fuse"))?.into();
+        let device = attach::device().map_err(kernel("open /dev/fuse"))?;
         let copy = |fd: &OwnedFd| fd.try_clone().map_err(kernel("descriptor"));
         let mount = attach::make(&device, &place.directory).map_err(kernel("make a fuse mount"))?;
         let filter = Filter::new(copy(&device)?, copy(&place.directory)?, Arc::clone(&rules))
@@ -116,12 +114,6 @@ impl Held {
         told["at"] = json!(self.at);
         told
     }
-}
-
-/// Opens /dev/fuse; that of the host where a container, as that of an agent, has none of its own.
-fn device() -> io::Result<File> {
-    let open = |path: &str| File::options().read(true).write(true).open(path);
-    open("/dev/fuse").or_else(|missing| open("/proc/1/root/dev/fuse").map_err(|_| missing))
 }
 
 /// The same rules, but none of them hits: a filter knows by them which files it has to serve itself.

@@ -40,7 +40,7 @@ BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "CHOWN": "pass on changes of owners",
             "FOWNER": "pass on changes of modes and times",
             "FSETID": "pass on set-group-id bits",
-            "MKNOD": "pass on devices that a target makes",
+            "MKNOD": "pass on devices that a target makes; open /dev/fuse without being given it",
             "SETFCAP": "pass on capabilities that a target gives to files",
             "DAC_READ_SEARCH": "find files again by their handles",
         },

@@ -30,6 +30,38 @@ const SAME: [(u64, u64); 6] = [
     (libc::ST_NODIRATIME, 0x80),
 ];
 
+/// Opens /dev/fuse; by its number where there is none, as in the container of an agent.
+pub fn device() -> io::Result<OwnedFd> {
+    match File::options().read(true).write(true).open("/dev/fuse") {
+        Ok(file) => Ok(file.into()),
+        Err(missing) => numbered_device().map_err(|_| missing),
+    }
+}
+
+/// The same device, made in a file system that is mounted nowhere and goes with this call.
+fn numbered_device() -> io::Result<OwnedFd> {
+    // SAFETY: plain calls; names outlive them.
+    unsafe {
+        let context =
+            own(libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) as i32)?;
+        configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+        let folder =
+            own(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) as i32)?;
+        let number = libc::makedev(10, 229);
+        check(libc::mknodat(
+            folder.as_raw_fd(),
+            c"fuse".as_ptr(),
+            libc::S_IFCHR | 0o600,
+            number,
+        ))?;
+        own(libc::openat(
+            folder.as_raw_fd(),
+            c"fuse".as_ptr(),
+            libc::O_RDWR | libc::O_CLOEXEC,
+        ))
+    }
+}
+
 /// Makes the mount for `device` (/dev/fuse, open), to stand over `directory`; it stands nowhere yet.
 ///
 /// What its mount forbids, as to write, is forbidden here as well.

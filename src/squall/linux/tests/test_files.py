@@ -68,6 +68,13 @@ async def judged(files, one, target):
     return probe.judge(one.fault, None, await probe.sample(target.target, one))
 
 
+async def ended(socket, seconds=10):
+    """Wait until nobody listens at a socket any more."""
+    async with asyncio.timeout(seconds):
+        while await Holder.connect(socket):
+            await CLOCK.sleep(0.02)
+
+
 async def gone(target, seconds=10):
     """Wait until no mount of ours is in the target any more."""
     async with asyncio.timeout(seconds):
@@ -138,6 +145,26 @@ async def test_a_disk_is_full_after_so_many_bytes_and_the_same_write_goes_on_aft
     await converge(files, target)
     assert target.do("os.write(new, b'y' * 4096)").value == 4096
     assert (target.data / "new").read_bytes() == b"x" * 4096 + b"y" * 4096
+
+
+@pytest.mark.parametrize("dies", [True, False])
+async def test_power_that_fails_takes_what_was_not_synced_and_nothing_else(
+    files, target, tmp_path, dies
+):
+    await converge(files, target, live(target, action="powerLoss"))
+    target.do("os.pwrite(fd, b'SYNCED', 0)")
+    target.do("os.fsync(fd)")
+    target.do("os.pwrite(fd, b'lost', 0)")
+    target.do("os.ftruncate(fd, 4)")
+    if dies:
+        [socket] = (tmp_path / "run").glob("*.files")
+        target.process.kill()
+        target.process.wait()
+        await ended(socket)
+        assert (target.data / "book").read_bytes() == b"SYNCED" + TEXT[6:]
+    else:
+        await converge(files, target)
+        assert (target.data / "book").read_bytes() == b"lost"
 
 
 async def test_several_experiments_on_several_directories_peel_in_any_order(files, target):
@@ -276,9 +303,7 @@ async def test_a_target_that_has_ended_is_told_and_its_holder_ends(files, target
     target.process.wait()
     with pytest.raises(TargetGone):
         await files.state(target.target)
-    async with asyncio.timeout(10):
-        while await Holder.connect(socket):
-            await CLOCK.sleep(0.02)
+    await ended(socket)
 
 
 async def test_this_host_can_do_it():
