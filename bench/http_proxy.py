@@ -177,7 +177,7 @@ async def measure(
     report.row(f"failed of {sent:,} requests", str(failed), "0", holds=failed == 0)
 
     await ordered(proxy, never, rule(path=SLOW, port=PROXIED, delay_us=DELAY_MS * 1000))
-    plain, slowed, _slept = await asyncio.to_thread(latencies, net, options.samples)
+    plain, slowed, slept = await asyncio.to_thread(latencies, net, options.samples)
     error = slowed - plain - DELAY_MS
     report.row(
         f"error of a {DELAY_MS} ms delay, p50",
