@@ -45,7 +45,7 @@ fn each_rule_has_its_bit() {
 }
 
 #[test]
-fn a_request_waits_for_all_and_fails_by_the_first() {
+fn a_request_waits_for_all_latencies_and_fails_with_the_first_error() {
     let rules = json!([
         {"source": "one", "latency_us": 10, "methods": ["read"]},
         {"source": "other", "latency_us": 100, "methods": ["write"]},
@@ -57,7 +57,7 @@ fn a_request_waits_for_all_and_fails_by_the_first() {
     let decision = rules
         .now()
         .decide(Method::Read, u64::MAX, &mut Random::seeded(1));
-    assert_eq!(decision.delay, Duration::from_micros(11010));
+    assert_eq!(decision.delay, Duration::from_micros(11_010));
     assert_eq!(decision.errno, Some(5));
     let counters = rules.counters();
     assert_eq!(

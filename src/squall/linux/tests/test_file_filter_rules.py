@@ -59,14 +59,15 @@ def test_a_latency_is_felt_once_by_each_request_it_names(filtered, tmp_path):
     assert seconds(lambda: read(tmp_path / "b")) < 0.05
     assert seconds((tmp_path / "a").stat) < 0.05
     counters = filtered.counters("s")
-    assert (counters["matched"], counters["delayed"], counters["delay_us_sum"]) == (1, 1, 100_000)
+    assert (counters["matched"], counters["delayed"]) == (1, 1)
+    assert 100_000 <= counters["delay_us_sum"] < 190_000
 
 
 def test_latencies_add_up_and_an_error_comes_after_them(filtered, tmp_path):
     filtered.set(
         rule("one", methods=["open"], latency_us=50_000),
         rule("two", methods=["OPEN"], latency_us=60_000, errno=errno.EMFILE),
-        rule("never", methods=["open"], latency_us=LONG_US),
+        rule("never", methods=["open"], errno=errno.EIO),
     )
     assert 0.11 <= seconds(lambda: error(lambda: read(tmp_path / "a"))) < 0.5
     assert error(lambda: read(tmp_path / "a")) == errno.EMFILE
