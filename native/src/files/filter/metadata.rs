@@ -267,7 +267,7 @@ impl Shared {
 }
 
 /// Longest list of names that the kernel gives.
-const LONGEST_LIST: usize = 64 << 10;
+pub const LONGEST_LIST: usize = 64 << 10;
 const TRUSTED: &[u8] = b"trusted.";
 
 fn holds_trusted(list: &[u8]) -> bool {

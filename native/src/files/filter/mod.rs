@@ -61,6 +61,9 @@ pub use rules::Rules;
 use undo::Spill;
 use workers::Workers;
 
+/// As many as a process may have where nobody has changed that (fs.nr_open).
+const DESCRIPTORS: u64 = 1 << 20;
+
 /// One mount, and the threads that serve it.
 pub struct Filter(Arc<Shared>);
 
@@ -90,13 +93,9 @@ struct Shared {
 impl Filter {
     /// Makes ready to serve requests from `fuse` for what is in `underlying`.
     pub fn new(fuse: OwnedFd, underlying: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
-        // SAFETY: plain calls; the limit outlives its call. A failure leaves the limit as it was.
+        allow_descriptors();
+        // SAFETY: plain calls.
         let ended = unsafe {
-            let mut limit = std::mem::zeroed::<libc::rlimit>();
-            if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-                limit.rlim_cur = limit.rlim_max;
-                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-            }
             // Threads come and go: one arena for all of them, not 64 MiB of addresses each.
             #[cfg(target_env = "gnu")]
             libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -155,6 +154,19 @@ impl Filter {
     /// Takes away what was written and not synced, where a rule says so; bytes lost by source.
     pub fn lose(&self) -> io::Result<BTreeMap<String, u64>> {
         self.0.lose().map_err(io::Error::from_raw_os_error)
+    }
+}
+
+/// What the target has open we have open as well: it must not come to an end of ours.
+fn allow_descriptors() {
+    // SAFETY: the limits outlive the calls; where one is refused, the one before stays.
+    unsafe {
+        let mut limit = std::mem::zeroed::<libc::rlimit>();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        for most in [limit.rlim_max, limit.rlim_max.max(DESCRIPTORS)] {
+            (limit.rlim_cur, limit.rlim_max) = (most, most);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
     }
 }
 

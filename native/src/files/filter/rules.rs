@@ -216,7 +216,7 @@ impl Compiled {
                 count(&one.counted.delayed, 1);
                 count(&one.counted.delay_us_sum, one.rule.latency_us);
             }
-            if one.rule.errno > 0 {
+            if one.rule.errno > 0 && decision.errno.is_none() {
                 count(&one.counted.failed, 1);
                 decision.errno = Some(one.rule.errno);
             }

@@ -45,18 +45,19 @@ fn each_rule_has_its_bit() {
 }
 
 #[test]
-fn a_request_suffers_each_until_one_fails_it() {
+fn a_request_waits_for_all_latencies_and_fails_with_the_first_error() {
     let rules = json!([
         {"source": "one", "latency_us": 10, "methods": ["read"]},
         {"source": "other", "latency_us": 100, "methods": ["write"]},
         {"source": "two", "latency_us": 1000, "errno": 5},
         {"source": "three", "latency_us": 10000, "errno": 6},
+        {"source": "four", "errno": 7},
     ]);
     let rules = Rules::new(&volume(rules)).ok().unwrap();
     let decision = rules
         .now()
         .decide(Method::Read, u64::MAX, &mut Random::seeded(1));
-    assert_eq!(decision.delay, Duration::from_micros(1010));
+    assert_eq!(decision.delay, Duration::from_micros(11_010));
     assert_eq!(decision.errno, Some(5));
     let counters = rules.counters();
     assert_eq!(
@@ -65,7 +66,11 @@ fn a_request_suffers_each_until_one_fails_it() {
     );
     assert_eq!((counters["two"].failed, counters["two"].matched), (1, 1));
     assert_eq!(
-        (counters["other"].matched, counters["three"].matched),
+        (counters["three"].delayed, counters["three"].failed),
+        (1, 0)
+    );
+    assert_eq!(
+        (counters["other"].matched, counters["four"].matched),
         (0, 0)
     );
 }

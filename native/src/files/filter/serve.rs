@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::abi::{self, init, op, InHeader, Plain};
 use super::delays::Delays;
 use super::device::{Answer, Buffer, Errno, LARGEST_DATA};
+use super::metadata::LONGEST_LIST;
 use super::methods::Method;
 use super::rules::{Compiled, Decision};
 use super::workers::Hands;
@@ -241,9 +242,8 @@ fn room(header: &InHeader, body: &[u8]) -> usize {
         op::READ | op::READDIR => {
             abi::ReadIn::take(body).map_or(0, |asked| asked.size as usize * 2)
         }
-        op::GETXATTR | op::LISTXATTR => {
-            abi::GetXattrIn::take(body).map_or(0, |asked| asked.size as usize)
-        }
+        op::GETXATTR => abi::GetXattrIn::take(body).map_or(0, |asked| asked.size as usize),
+        op::LISTXATTR => LONGEST_LIST,
         _ => 0,
     }
 }
