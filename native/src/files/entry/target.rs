@@ -99,9 +99,11 @@ impl Target {
         for name in ["maps", "mountinfo", "limits"] {
             let text = std::fs::read_to_string(of(name)).unwrap();
             // Memory without a file comes and goes as Python likes.
-            let lines = text
-                .lines()
-                .filter(|line| name != "maps" || line.contains('/'));
+            let lines = text.lines().filter(|line| match name {
+                "maps" => line.contains('/'),
+                // Whoever made a namespace may remove its file, and its mounts everywhere.
+                _ => !line.contains(" - nsfs "),
+            });
             picture.extend(lines.map(str::to_owned));
         }
         let link = |path: &Path| std::fs::read_link(path).unwrap().display().to_string();
