@@ -6,7 +6,7 @@ whatever ends it, the container goes on with the true files.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class LinuxFiles:
                 self._holders.pop(path, None)
             if not wanted.volumes:
                 await filter_mounts.given_back(target)
+                path.unlink(missing_ok=True)
+                self._tidy(path)
 
     async def counters(self, target: Target) -> Mapping[str, FileCounters]:
         """Read counters by source, of all volumes together."""
@@ -139,6 +141,15 @@ class LinuxFiles:
         async with lock:
             yield path
 
+    def _tidy(self, path: Path) -> None:
+        """Remove what a holder left behind that was killed, and the folder with the last of them.
+
+        Whoever begins one makes the folder, and a file in it, without a pause in between.
+        """
+        path.with_name(f"{path.name}.log").unlink(missing_ok=True)
+        with suppress(OSError):  # there is more in it
+            self._run.rmdir()
+
     def _socket(self, target: Target) -> Path:
         return self._run / f"{target.pid}-{target.started}{SUFFIX}"
 
@@ -146,6 +157,7 @@ class LinuxFiles:
         """Let go of the holder of a target that has ended; it ends by itself, as it sees that."""
         if holder := self._holders.pop(self._socket(target), None):
             holder.close()
+        self._tidy(self._socket(target))
 
     async def _connected(self, path: Path) -> Holder | None:
         """Find the process of a target, be it of an agent before us; None where there is none."""

@@ -82,7 +82,7 @@ async def gone(target, seconds=10):
             await CLOCK.sleep(0.02)
 
 
-async def test_latency_is_felt_by_what_is_open_and_is_proven_and_goes(files, target):
+async def test_latency_is_felt_by_what_is_open_and_is_proven_and_goes(files, target, tmp_path):
     before = target.mounts(), target.handles()
     slow = live(target, delay_us=50_000, methods=("read",))
     await converge(files, target, slow)
@@ -94,6 +94,7 @@ async def test_latency_is_felt_by_what_is_open_and_is_proven_and_goes(files, tar
     await converge(files, target)
     assert target.do("os.pread(fd, 99, 0)").ms < 50
     assert (target.mounts(), target.handles()) == before
+    assert not (tmp_path / "run").exists()
 
 
 async def test_an_error_is_felt_and_what_was_written_before_is_there_after(files, target):
