@@ -46,7 +46,6 @@ def left_by(pid):
         ("sys_admin", (*NETWORK, "dns:answers"), "CAP_SYS_ADMIN"),
         ("sys_ptrace", (*NETWORK, "dns:answers"), "CAP_SYS_PTRACE"),
         ("net_admin", NETWORK, "not permitted"),
-        ("net_raw", ("dns:answers",), "not permitted"),
         ("dac_override", ("pod:freeze", *STRESS), "denied"),
         ("sys_admin", FILES, "CAP_SYS_ADMIN"),
         ("sys_chroot", FILES, "not permitted"),

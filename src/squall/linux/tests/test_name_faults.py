@@ -48,7 +48,6 @@ def servers(cables):
         yield far | near
 
 
-@pytest.mark.kernel
 @ways
 @pytest.mark.parametrize("server", EVERYWHERE)
 async def test_a_name_fails_at_every_server_and_others_resolve(cables, names, servers, server, tcp):
