@@ -18,7 +18,7 @@ from squall.linux.exchanges import LinuxHttp
 from squall.linux.tests.conftest import LEASE_SECONDS, PORT
 from squall.linux.tests.echoing import Connection, serving
 
-pytestmark = [pytest.mark.host, pytest.mark.kernel]
+pytestmark = pytest.mark.host
 
 NOTHING = HttpState()
 SERVER = {4: "10.77.0.1", 6: "fd77::1"}

@@ -17,7 +17,7 @@ from squall.linux.tests.conftest import LEASE_SECONDS, PORT, Cables
 from squall.linux.tests.echoing import serving
 from squall.linux.tests.test_exchanges import client
 
-pytestmark = [pytest.mark.host, pytest.mark.kernel]
+pytestmark = pytest.mark.host
 
 KIND = kinds()["HTTPChaos"]
 CLOCK = SystemClock()

@@ -27,7 +27,7 @@ from squall.linux.tests.echoing import Connection, serving
 from squall.linux.tests.test_trust import SLEEPER
 from squall.linux.trust import LISTS, LinuxTrust
 
-pytestmark = [pytest.mark.host, pytest.mark.kernel]
+pytestmark = pytest.mark.host
 
 KIND = kinds()["HTTPChaos"]
 PORT = 8443

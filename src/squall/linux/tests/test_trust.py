@@ -12,7 +12,7 @@ from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.trust import LISTS, LinuxTrust
 
-pytestmark = [pytest.mark.host, pytest.mark.kernel]
+pytestmark = pytest.mark.host
 
 SLEEPER = "import os, sys, time; os.chroot(sys.argv[1]); print(flush=True); time.sleep(600)"
 THEIRS = b"-----BEGIN CERTIFICATE-----\ntheirs\n-----END CERTIFICATE-----\n"
