@@ -13,7 +13,7 @@ from squall.errors import TargetGone, Unsupported
 from squall.injection.world.pods import PodState
 from squall.injection.world.target import Target
 from squall.kubernetes.client import HttpCluster
-from squall.kubernetes.paused_pods import PausedPods
+from squall.kubernetes.paused_pods import TRIES, PausedPods
 from testbed.apiserver import ApiServer
 from tests.kubernetes.conftest import new_namespace
 
@@ -121,7 +121,7 @@ async def test_a_kubelet_that_writes_meanwhile_costs_another_look(
     before = await cluster.get(POD, namespace, "web")
 
     async def chatter() -> None:
-        for number in range(10):
+        for number in range(TRIES - 1):  # each can outrun one try
             await says(cluster, target, f"app:{number}")
 
     async with asyncio.TaskGroup() as group:
