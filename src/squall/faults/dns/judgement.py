@@ -16,6 +16,9 @@ TOLERANCE = 0.10
 FLOOR_MS = 0.5
 """A delay may be off by this much in any case: waking a process up takes its time."""
 
+BUSY_MS = 5.0
+"""A mean may be too late by this much more: one look-up that waits for a busy host moves it."""
+
 FEWEST = 10
 """Look-ups below which nothing is said about chance."""
 
@@ -119,9 +122,10 @@ def _delay(fault: DNSFault, values: Mapping[str, float]) -> Finding:
     measured_ms = values["delay_ms"]
     said = f"{measured_ms:.1f} ms late, mean of {count:g}"
     slack_ms = max(asked_ms * TOLERANCE, FLOOR_MS) + SIGMAS * jitter_ms / sqrt(3 * count)
-    if measured_ms > asked_ms + slack_ms and count < FEWEST_LATE:
+    latest_ms = asked_ms + slack_ms + BUSY_MS
+    if measured_ms > latest_ms and count < FEWEST_LATE:
         return Finding(Verdict.INCONCLUSIVE, asked, f"{said}: too few to tell a busy host apart")
-    fits = abs(measured_ms - asked_ms) <= slack_ms
+    fits = asked_ms - slack_ms <= measured_ms <= latest_ms
     return Finding(Verdict.CONFIRMED if fits else Verdict.MISMATCH, asked, said)
 
 

@@ -252,8 +252,10 @@ async def test_when_the_guardian_is_killed_too_the_next_agent_takes_all_back(
     before = target.mounts(), target.handles()
     await converge(files, target, live(target, delay_us=1000, methods=("read",)))
     pid = await holder_of(tmp_path)
-    for one in (*children(pid), pid):
-        os.kill(one, signal.SIGKILL)
+    both = (*children(pid), pid)
+    for blow in (signal.SIGSTOP, signal.SIGKILL):  # at once: neither shall act on the other's end
+        for one in both:
+            os.kill(one, blow)
     again = LinuxFiles(tmp_path / "run", lease_seconds=5)
     await converge(again, target)
     assert (target.mounts(), target.handles()) == before

@@ -104,12 +104,13 @@ async def test_an_answer_that_is_later_than_anybody_waits_is_not_missed(names):
     [
         (109, 3, "Confirmed"),
         (89, 3, "Mismatch"),
-        (112, 3, "Mismatch"),
+        (112, 3, "Confirmed"),  # a busy host wakes us late
+        (117, 3, "Mismatch"),
         (150, 2, "Inconclusive"),
         (0, 0, "Inconclusive"),
     ],
 )
-def test_a_delay_may_be_a_tenth_off(delay_ms, delayed, verdict):
+def test_a_delay_may_be_a_tenth_off_and_a_little_late(delay_ms, delayed, verdict):
     values = {"in_force": 1, "matched": 3, "hit": 3, "delayed": delayed, "delay_ms": delay_ms}
     judgement = judge(fault(LATE, delay_us=100_000), Sample(Way.PASSIVE, values))
     assert judgement.verdict == verdict
