@@ -3,8 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
-ON_CLUSTER := SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster
-ON_HOST := "host and not survival and not kubernetes and not cluster"
+# Tests with many processes: what fails on a busy machine is tried once more by itself, then it is red.
+TWICE = $(PYTEST) $(1) || $(PYTEST) $(1) --last-failed
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
@@ -30,22 +30,21 @@ test-fast: setup ## models, steps, laws, parts; no root
 	cd native && cargo test --quiet
 
 test-host: setup ## injectors, targets and the command line on this kernel; root
-	$(PYTEST) -m $(ON_HOST) || $(PYTEST) -m $(ON_HOST) --last-failed  # late on a busy machine? once more
+	$(call TWICE,-m "host and not survival and not kubernetes and not cluster")
 
 test-kubernetes: setup ## the API's contract and the chart, with a real kube-apiserver
 	$(PY) -m testbed.kubernetes
 	$(PY) -m testbed.helm
-	$(PYTEST) -m kubernetes tests/kubernetes tests/cluster
+	$(call TWICE,-m kubernetes tests/kubernetes tests/cluster)
 
 test-cluster: cluster-programs ## on a Kubernetes of two nodes; root
-	$(ON_CLUSTER) --ignore=tests/cluster/survival || \
-		$(ON_CLUSTER) --ignore=tests/cluster/survival --last-failed  # late on a busy machine? once more
+	export SQUALL_TEST_CLUSTER=required; $(call TWICE,-m cluster tests/cluster --ignore=tests/cluster/survival)
 
 test-cluster-survival: cluster-programs ## kill parts of a cluster and of Squall on it; root, not in make test
 	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster/survival
 
 test-survival: setup ## kill parts at random, compare the host with what it was; root
-	$(PYTEST) -m survival tests/survival
+	$(call TWICE,-m survival tests/survival)
 
 test-kernel: setup ## the network and stress rooms on a kernel with netem and cgroup v2; root
 	$(PY) -m testbed.uml
