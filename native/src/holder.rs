@@ -76,10 +76,39 @@ impl<const N: usize> Options<N> {
     }
 }
 
-/// Starts a holder in a session of its own; returns the exit status of the one who started it,
-/// once one can connect. Must be called before any thread is started.
-pub fn run<H: Holding>(socket: &Path, prepare: impl FnOnce() -> Result<H, Failure>) -> i32 {
-    detached(|| Process::prepare(socket, prepare), Process::live)
+/// Runs a subcommand that holds something, in a session of its own; returns the exit status of the
+/// one who started it, once one can connect. Must be called before any thread is started.
+pub fn run<H: Holding, const N: usize>(
+    arguments: &[String],
+    verb: &str,
+    others: [&str; N],
+    prepare: impl FnOnce(&Options<N>) -> Result<H, Failure>,
+) -> i32 {
+    let options = match Options::parse(arguments, verb, others) {
+        Ok(options) => options,
+        Err(message) => {
+            system::log(&message);
+            return system::EXIT_USAGE;
+        }
+    };
+    detached(
+        || Process::prepare(&options.socket, || prepare(&options)),
+        Process::live,
+    )
+}
+
+/// The same for what is held in a network namespace, named by `--netns`; `prepare` is called in it,
+/// with the seconds of the lease.
+pub fn run_in_network<H: Holding>(
+    arguments: &[String],
+    verb: &str,
+    prepare: impl FnOnce(f64) -> Result<H, Failure>,
+) -> i32 {
+    run(arguments, verb, ["--netns"], |options| {
+        let [netns] = &options.others;
+        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
+        prepare(options.lease_seconds)
+    })
 }
 
 /// Says what could not be prepared, and by the exit status what to do next.

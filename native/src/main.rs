@@ -6,7 +6,6 @@ mod detach;
 mod dns;
 mod exec;
 mod failure;
-#[allow(dead_code)] // until its subcommand is here
 mod files;
 mod health;
 mod holder;

@@ -17,8 +17,7 @@ mod sockets;
 mod streams;
 mod table;
 
-use crate::holder::{self, failure, Options};
-use crate::system;
+use crate::holder;
 use held::Held;
 
 /// On connections of our own, so that they are not led back to us.
@@ -26,16 +25,5 @@ const MARK: u32 = 0x5c00_0035;
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
-    let options = match Options::parse(arguments, "dns", ["--netns"]) {
-        Ok(options) => options,
-        Err(message) => {
-            system::log(&message);
-            return system::EXIT_USAGE;
-        }
-    };
-    let [netns] = &options.others;
-    holder::run(&options.socket, || {
-        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
-        Ok(Held::nothing(options.lease_seconds))
-    })
+    holder::run_in_network(arguments, "dns", |lease| Ok(Held::nothing(lease)))
 }

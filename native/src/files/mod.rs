@@ -34,14 +34,7 @@ const GIVES_UP: Duration = Duration::from_secs(15);
 
 /// Runs `squall-node files`; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
-    let options = match Options::parse(arguments, "files", ["--pid", "--started"]) {
-        Ok(options) => options,
-        Err(message) => {
-            system::log(&message);
-            return system::EXIT_USAGE;
-        }
-    };
-    holder::run(&options.socket, || Files::prepare(&options))
+    holder::run(arguments, "files", ["--pid", "--started"], Files::prepare)
 }
 
 /// Runs `squall-node files-restore [--pid PID [--started TICKS]]`: takes away what dead processes of

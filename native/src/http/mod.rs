@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 
 use crate::failure::Failure;
-use crate::holder::{self, failure, Holding, Options, Term};
+use crate::holder::{self, failure, Holding, Term};
 use crate::rpc::Refusal;
 use crate::system;
 use hooks::Hooks;
@@ -48,18 +48,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
-    let options = match Options::parse(arguments, "http", ["--netns"]) {
-        Ok(options) => options,
-        Err(message) => {
-            system::log(&message);
-            return system::EXIT_USAGE;
-        }
-    };
-    let [netns] = &options.others;
-    holder::run(&options.socket, || {
-        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
-        Held::start(options.lease_seconds)
-    })
+    holder::run_in_network(arguments, "http", Held::start)
 }
 
 /// Everything in force.

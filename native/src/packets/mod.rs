@@ -19,25 +19,13 @@ mod token_bucket;
 
 use serde_json::{json, Value};
 
-use crate::holder::{self, failure, Holding, Options, Term};
+use crate::holder::{self, Holding, Term};
 use crate::rpc::Refusal;
-use crate::system;
 use held::Held;
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
-    let options = match Options::parse(arguments, "packets", ["--netns"]) {
-        Ok(options) => options,
-        Err(message) => {
-            system::log(&message);
-            return system::EXIT_USAGE;
-        }
-    };
-    let [netns] = &options.others;
-    holder::run(&options.socket, || {
-        system::enter_network_at(netns).map_err(failure(format!("enter {netns}")))?;
-        Ok(Held::nothing(options.lease_seconds))
-    })
+    holder::run_in_network(arguments, "packets", |lease| Ok(Held::nothing(lease)))
 }
 
 impl Holding for Held {

@@ -20,8 +20,6 @@ pub type Errno = i32;
 /// What is answered to a request. Lives on the stack of one thread, one at a time.
 #[expect(clippy::large_enum_variant)]
 pub enum Answer {
-    /// Nothing at all, not even that it is done.
-    Silence,
     Done,
     /// A few bytes.
     Small {
@@ -179,7 +177,6 @@ impl Device {
     /// Answers a request; that it is gone, or its mount, is fine.
     pub fn answer(&self, unique: u64, outcome: Result<Answer, Errno>, buffer: &mut Buffer) {
         let (error, bytes): (Errno, &[u8]) = match &outcome {
-            Ok(Answer::Silence) => return,
             Ok(Answer::Done) => (0, &[]),
             Ok(Answer::Small { bytes, length }) => (0, &bytes[..*length]),
             Ok(Answer::Data(length)) => match buffer.data(*length) {

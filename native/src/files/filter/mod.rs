@@ -10,7 +10,6 @@
 //! rules.replace(&volume)?;   // live; the same again changes nothing; on a refusal, neither
 //! rules.counters();          // BTreeMap<String, Counters>
 //! filter.bypassing();        // open descriptors that rules now name, and must be opened anew
-//! filter.ended();            // RawFd: readable when the kernel has closed the connection
 //! filter.lose()?;            // power loss now: BTreeMap<String, u64>, bytes lost by source
 //! drop(filter);              // ends the threads; the mount answers ENOTCONN from then on
 //! ```
@@ -47,11 +46,10 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
-use crate::system::own;
 use delays::Delays;
 use device::Device;
 use nodes::Nodes;
@@ -86,21 +84,18 @@ struct Shared {
     refused: u64,
     /// Whether the kernel may serve files by itself.
     passes: AtomicBool,
-    /// Becomes readable when the kernel has closed the connection.
-    ended: OwnedFd,
 }
 
 impl Filter {
     /// Makes ready to serve requests from `fuse` for what is in `underlying`.
     pub fn new(fuse: OwnedFd, underlying: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
         allow_descriptors();
-        // SAFETY: plain calls.
-        let ended = unsafe {
-            // Threads come and go: one arena for all of them, not 64 MiB of addresses each.
-            #[cfg(target_env = "gnu")]
+        // Threads come and go: one arena for all of them, not 64 MiB of addresses each.
+        #[cfg(target_env = "gnu")]
+        // SAFETY: plain call.
+        unsafe {
             libc::mallopt(libc::M_ARENA_MAX, 1);
-            own(libc::eventfd(0, libc::EFD_CLOEXEC))?
-        };
+        }
         Ok(Self(Arc::new(Shared {
             device: Device::new(fuse),
             nodes: Nodes::new(underlying)?,
@@ -114,7 +109,6 @@ impl Filter {
             features: AtomicU64::new(0),
             refused: 0,
             passes: AtomicBool::new(false),
-            ended,
         })))
     }
 
@@ -139,11 +133,6 @@ impl Filter {
             file.served == Served::Kernel && rules.need_data(verdict())
                 || file.silent && rules.those(verdict()).any(CompiledRule::needs_flush)
         })
-    }
-
-    /// Readable when the kernel has closed the connection: the mount is gone.
-    pub fn ended(&self) -> RawFd {
-        self.0.ended.as_raw_fd()
     }
 
     /// Has requests that wait be served now: nobody who waits can be stopped to be re-pointed.
@@ -181,13 +170,6 @@ impl Shared {
     /// Has this been agreed on?
     fn has(&self, feature: u64) -> bool {
         self.features.load(Ordering::Relaxed) & feature != 0
-    }
-
-    /// Tells that the connection has ended.
-    fn end(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight bytes, as an eventfd wants them.
-        unsafe { libc::write(self.ended.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     /// The rules that fit a node by any of its names.

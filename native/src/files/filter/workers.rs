@@ -63,9 +63,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<()> {
                 log(&format!("files: a thread: {error}"));
             }
         }
-        if own.workers.all.fetch_sub(1, Ordering::SeqCst) == 1 {
-            own.end();
-        }
+        own.workers.all.fetch_sub(1, Ordering::SeqCst);
     });
     match started {
         Ok(_) => Ok(()),
