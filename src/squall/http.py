@@ -72,14 +72,20 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._leaving = False
         self._task: asyncio.Task[None] | None = None
+        self.answered = False
+        """Has it ever asked anything? Who comes to ask does so at once."""
+        self.since = 0.0
+        """When it came, or got its last answer."""
         self._begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type alone)
         self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, transport.abort)
-        if len(self._among) >= MOST_CONNECTIONS:
+        loop = asyncio.get_running_loop()
+        self.since = loop.time()
+        self._timer = loop.call_later(REQUEST_SECONDS, transport.abort)
+        if len(self._among) >= MOST_CONNECTIONS and not self._make_room():
             transport.abort()
         else:
             self._among.add(self)
@@ -119,6 +125,16 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close now."""
         self._transport.abort()
+
+    def _make_room(self) -> bool:
+        """Close who asks nothing: whoever takes all places and is silent would keep others out."""
+        silent = [one for one in self._among if one.idle]
+        if not silent:
+            return False
+        longest = min(silent, key=lambda one: (one.answered, one.since))
+        self._among.discard(longest)
+        longest.abort()
+        return True
 
     def _count(self, octets: int) -> None:
         """Limit the head before it is parsed; some of the body may come with it."""
@@ -192,6 +208,7 @@ class Connection(asyncio.Protocol):
             self._limit(REQUEST_SECONDS)
             self._transport.close()
         else:
+            self.answered, self.since = True, asyncio.get_running_loop().time()
             self._limit(IDLE_SECONDS)
             self._begin()
 

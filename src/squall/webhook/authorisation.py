@@ -36,7 +36,12 @@ class Question(NamedTuple):
     """Name of a Secret to be read; empty: an object of this kind is created."""
 
 
-async def authorise(cluster: Cluster, review: Review, seconds: float = ANSWER_SECONDS) -> Object:
+async def authorise(
+    cluster: Cluster,
+    review: Review,
+    seconds: float = ANSWER_SECONDS,
+    slots: asyncio.Semaphore | None = None,
+) -> Object:
     """Answer `/validate-auth`: refuse who may not create such objects wherever this one acts.
 
     What cannot be found out in time is refused.
@@ -45,6 +50,8 @@ async def authorise(cluster: Cluster, review: Review, seconds: float = ANSWER_SE
         cluster: where to ask.
         review: of an object of any kind of `chaos-mesh.org`.
         seconds: how long to ask.
+        slots: taken for each question while it is asked; shared by all reviews of a process, since
+            whoever reaches the webhook can have it ask, and others need the API as well.
     """
     if why := _misdirected(review):
         return misdirected(review, why)
@@ -60,7 +67,8 @@ async def authorise(cluster: Cluster, review: Review, seconds: float = ANSWER_SE
     unknown = f"cannot find out what {review.user.name} may do"
     try:
         async with asyncio.timeout(seconds):
-            denied = await _denied(cluster, review, questions)
+            slots = slots or asyncio.Semaphore(AT_A_TIME)
+            denied = await _denied(cluster, review, questions, slots)
     except TimeoutError:
         return undecided(review, f"{unknown}: the API server did not answer within {seconds:g} s")
     except ApiError as refused:
@@ -87,9 +95,10 @@ def _questions(review: Review) -> Iterator[Question]:
         yield Question("secrets", namespace, name)
 
 
-async def _denied(cluster: Cluster, review: Review, questions: list[Question]) -> str | None:
+async def _denied(
+    cluster: Cluster, review: Review, questions: list[Question], slots: asyncio.Semaphore
+) -> str | None:
     """Ask them all, and say where the first in order was answered with no."""
-    slots = asyncio.Semaphore(AT_A_TIME)
 
     async def ask(question: Question) -> bool:
         async with slots:

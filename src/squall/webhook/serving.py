@@ -16,7 +16,7 @@ from squall.api.served import ServedKind
 from squall.certificates import Issued
 from squall.clock import Clock
 from squall.http import Answer, Connection, Question
-from squall.webhook.authorisation import authorise
+from squall.webhook.authorisation import AT_A_TIME, authorise
 from squall.webhook.reach import GROUP
 from squall.webhook.renewal import Place, Renewal
 from squall.webhook.reviews import NotAReview, Review, decode
@@ -68,6 +68,7 @@ class Webhook:
         self._renewing: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._open: set[Connection] = set()
+        self._slots = asyncio.Semaphore(AT_A_TIME)
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -160,7 +161,7 @@ class Webhook:
 
     async def _verdict(self, path: str, review: Review) -> Object:
         if path == AUTHORISATION:
-            return await authorise(self._cluster, review)
+            return await authorise(self._cluster, review, slots=self._slots)
         if path in self._mutating:
             return fill_in(self._mutating[path], review)
         return judge(self._validating[path], self._policy(), review)

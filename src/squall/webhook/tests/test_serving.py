@@ -13,9 +13,11 @@ from squall.api.policy import Policy
 from squall.clock import FakeClock, settle
 from squall.faults import kinds
 from squall.injection.served import served_kinds
+from squall.webhook.authorisation import AT_A_TIME
 from squall.webhook.renewal import Place
 from squall.webhook.serving import Webhook
 from squall.webhook.tests.asking import NETWORK, asked, patch_of, said
+from squall.webhook.tests.test_authorisation import Authorities
 
 PLACE = Place("squall", more_hosts=("127.0.0.1",))
 DEFAULTS = "/mutate-chaos-mesh-org-v1alpha1-networkchaos"
@@ -153,6 +155,37 @@ async def test_a_request_that_never_ends_is_cut_off(monkeypatch):
         writer.write(b"POST /validate-auth HTTP/1.1\r\n")
         with pytest.raises(ConnectionError):
             await _end(reader)
+
+
+async def test_who_asks_is_answered_though_others_take_all_places_in_silence(monkeypatch):
+    monkeypatch.setattr(http, "MOST_CONNECTIONS", 4)
+    async with running() as scene:
+        asking = await scene.client()
+        await ask(asking, "/healthz")
+        for _ in range(5):
+            await scene.client()
+        assert (await ask(await scene.client(), RULES, asked(spec=NETWORK)))[0] == 200
+        assert (await ask(asking, "/healthz"))[0] == 200  # who has asked before is kept
+
+
+async def test_who_comes_and_asks_nothing_is_let_go(monkeypatch):
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.05)
+    async with running() as scene:
+        reader, _ = await scene.client()
+        with pytest.raises(ConnectionError):
+            await _end(reader)
+
+
+async def test_reviews_of_several_callers_ask_no_more_at_a_time_than_one():
+    async with running() as scene:
+        authorities = Authorities()
+        scene.webhook._cluster = authorities
+        names = [f"n{number}" for number in range(AT_A_TIME)]
+        wide = NETWORK | {"selector": {"namespaces": names}}
+        clients = [await scene.client() for _ in range(3)]
+        await asyncio.gather(*(ask(c, "/validate-auth", asked(spec=wide)) for c in clients))
+        assert len(authorities.asked) == 3 * AT_A_TIME
+        assert authorities.busiest <= AT_A_TIME
 
 
 async def test_a_stop_answers_what_was_asked_and_closes_what_is_idle():
