@@ -94,11 +94,16 @@ def test_an_api_server_takes_every_shape(server: ApiServer, shape: str) -> None:
         ("image.pullPolicy=Sometimes", "'/image/pullPolicy': value must be one of"),
         ("targetNamespace=shop", "set clusterScoped=false to act in one namespace alone"),
         ("clusterScoped=false", "name the namespace whose pods may be hit"),
+        ('webhook.enabled=false secretNamespaces=["shop"]', "that takes webhook.enabled=true"),
+        (
+            'webhook.failurePolicy=Ignore secretNamespaces=["shop"]',
+            "webhook.failurePolicy=Fail",
+        ),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(value: str, said: str) -> None:
     with pytest.raises(Refused) as refused:
-        rendered(value)
+        rendered(*value.split())
     assert said in str(refused.value)
 
 

@@ -4,10 +4,11 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from squall.api.cluster import NAMESPACE, Resource
 from squall.api.policy import Policy
@@ -33,7 +34,13 @@ UNLESS_THE_SPEC_STAYS = {
     "expression": "request.operation == 'CREATE' || !has(oldObject.spec) || !has(object.spec)"
     " || object.spec != oldObject.spec",
 }
-CHART = Path(__file__).parents[2] / "deploy/helm/squall/templates/webhook.yaml"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "deploy/helm/squall/templates/webhook.yaml"
+UPSTREAMS = [
+    one
+    for path in sorted((ROOT / "tests/compatibility/manifests").glob("*.yaml"))
+    for one in yaml.safe_load_all(path.read_text())
+]
 EXPERIMENTS = [kind for kind in served_kinds(kinds()) if kind.resource.group == GROUP]
 BARE = {"action": "delay", "mode": "all", "selector": {}, "delay": {"latency": "10ms"}}
 
@@ -144,10 +151,16 @@ async def scene(real: ApiServer) -> AsyncIterator[Scene]:
                 await cluster.delete(resource, None, scene.place.service)
 
 
-async def rights(scene: Scene, user: str, namespace: str) -> None:
-    """Let a user write NetworkChaos in one namespace."""
+async def rights(
+    scene: Scene,
+    user: str,
+    namespace: str,
+    resources: Sequence[str] = ("networkchaos",),
+    group: str = GROUP,
+) -> None:
+    """Let a user do everything with some resources in one namespace."""
     meta = {"metadata": {"name": user, "namespace": namespace}}
-    rule = {"apiGroups": [GROUP], "resources": ["networkchaos"], "verbs": ["*"]}
+    rule = {"apiGroups": [group], "resources": [*resources], "verbs": ["*"]}
     await scene.cluster.create(ROLE, meta | {"rules": [rule]})
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user}
     subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
@@ -246,3 +259,67 @@ async def test_a_new_certificate_is_trusted_and_shown_without_a_restart(scene: S
     after = await scene.cluster.get(SECRET, scene.here, scene.place.service)
     assert after["data"]["tls.crt"] != before["data"]["tls.crt"]
     await scene.answers()
+
+
+async def test_manifests_of_upstreams_shapes_are_stored_with_their_defaults(scene: Scene):
+    """By all that stands between kubectl and the store: definitions, rules in them, the webhook."""
+    named = [one | {"metadata": {**one["metadata"], "namespace": scene.here}} for one in UPSTREAMS]
+    every = {"apiVersion": "v1", "kind": "List", "items": named}
+    await scene.kubectl("create", "-f-", stdin=json.dumps(every))
+    served = {kind.resource.kind: kind for kind in EXPERIMENTS}
+    assert {one["kind"] for one in named} == set(served)
+    for one in named:
+        words = ("get", served[one["kind"]].resource.plural, one["metadata"]["name"], "-o=json")
+        stored = json.loads(await scene.kubectl(*words))
+        assert stored["spec"] == served[one["kind"]].default(one)["spec"], one["metadata"]["name"]
+    await scene.kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f-", stdin=json.dumps(every)
+    )
+
+
+REFUSED = [
+    ("NetworkChaos", {"action": "loss", "loss": {"loss": "101"}}, "spec.loss.loss: Invalid value"),
+    ("NetworkChaos", {"action": "slow"}, 'spec.action: Unsupported value: "slow"'),
+    ("PodChaos", {"action": "container-kill"}, "spec.containerNames"),
+    ("StressChaos", {}, "missing stressors"),
+    ("StressChaos", {"stressors": {"cpu": {"workers": 0}}}, "workers should always be positive"),
+    ("IOChaos", {"action": "fault", "volumePath": "/d"}, "action fault: errno 0 is not supported"),
+    (
+        "IOChaos",
+        {"action": "fault", "volumePath": "/d", "errno": 5, "percent": 101},
+        "percent field should be in 0-100",
+    ),
+    ("IOChaos", {"action": "fault", "volumePath": "/d/../..", "errno": 5}, "spec.volumePath"),
+    ("HTTPChaos", {"target": "Request", "abort": True}, "port 0 is not supported"),
+    (
+        "HTTPChaos",
+        {"target": "Request", "port": 80, "abort": True, "method": "FETCH"},
+        "method FETCH is not supported",
+    ),
+    ("HTTPChaos", {"target": "Both", "port": 80, "abort": True}, "Unsupported value"),
+    ("DNSChaos", {"action": "lie"}, 'spec.action: Unsupported value: "lie"'),
+]
+
+
+async def test_mistakes_in_every_kind_are_refused_in_upstreams_words(scene: Scene):
+    for kind, part, said in REFUSED:
+        spec = {"mode": "all", "selector": {}, **part}
+        wrong = json.loads(manifest("wrong", **spec)) | {"kind": kind}
+        assert said in await scene.refusal_of(json.dumps(wrong)), (kind, part)
+
+
+async def test_a_secret_is_read_only_for_whom_it_is_open_to(scene: Scene):
+    """What Squall may read, its users may not for that: else it could be stolen through it."""
+    for user in ("ada", "bob"):
+        await rights(scene, user, scene.here, ["httpchaos"])
+    await rights(scene, "bob", scene.there, ["secrets"], group="")
+    names = {"secretName": "web", "certName": "tls.crt", "keyName": "tls.key"}
+    tls = {**names, "secretNamespace": scene.there}
+    spec = {"mode": "all", "selector": {}, "target": "Request", "port": 443, "abort": True}
+    asked = json.loads(manifest("open", **spec, tls=tls)) | {"kind": "HTTPChaos"}
+    said = await scene.refused("create", "--as=ada", "-f-", stdin=json.dumps(asked))
+    assert f"ada may not read the Secret {scene.there}/web" in said
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while "may not read" in (said := await scene.refusal_of(json.dumps(asked), "--as=bob")):
+        assert time.monotonic() < deadline, said
+    assert "created" in said

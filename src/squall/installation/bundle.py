@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -136,7 +137,7 @@ class Bundle:
 
 def _content(settings: Settings) -> Iterator[tuple[str, bytes]]:
     policy = policy_of(settings.namespace)
-    wanted = objects(Settings(settings.namespace, settings.image, policy=policy))
+    wanted = objects(replace(settings, policy=policy))
     source = Packaged()
     yield README, _README.format(version=version("squall")).encode()
     yield VERSION, f"{version('squall')}\n".encode()

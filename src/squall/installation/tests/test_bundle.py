@@ -70,3 +70,17 @@ def test_a_damaged_bundle_is_refused_by_name(tmp_path, image, name, data, told):
 def test_what_is_no_archive_is_refused(tmp_path, image):
     with pytest.raises(InvalidFault, match="is no bundle of squall"):
         Bundle(image)
+
+
+def test_its_manifests_name_the_images_that_it_lists(tmp_path, image):
+    chosen = Settings(image="registry.local/s:1", pause_image="registry.local/p:2")
+    write(tmp_path / "b.tar", chosen, [image])
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        texts = {
+            name: archive.extractfile(f"squall-bundle/{name}").read().decode()
+            for name in ("images.txt", "manifests/squall.yaml")
+        }
+    assert texts["images.txt"].split() == ["registry.local/p:2", "registry.local/s:1"]
+    for name in texts["images.txt"].split():
+        assert name in texts["manifests/squall.yaml"]
+    assert "registry.k8s.io" not in texts["manifests/squall.yaml"]
