@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from squall.api.cluster import Object
-from squall.api.experiment import ExperimentSpec
+from squall.api.experiment import TARGET, ExperimentSpec
 from squall.errors import InvalidFault
 from squall.faults import kinds
 from squall.injection.kind import FaultKind
@@ -24,7 +24,7 @@ class Right:
     """author, controller or agent."""
     verbs: tuple[str, ...]
     resource: str
-    """`plural.group` or, in the core group, the plural."""
+    """`plural.group` or, in the core group, the plural; `plural/status.group` as kubectl has it."""
     where: str
     """A namespace; `installation` for that of Squall; empty: no namespace."""
     why: str
@@ -85,7 +85,17 @@ def touched(spec: ExperimentSpec, own: str) -> list[str]:
         spec: of the experiment.
         own: the namespace it is in; a selector that names none means this one.
     """
-    found = {own: None}
+    return list(dict.fromkeys((own, *selected(spec, own))))
+
+
+def selected(spec: ExperimentSpec, own: str) -> list[str]:
+    """Name every namespace where an experiment looks for pods.
+
+    Args:
+        spec: of the experiment.
+        own: the namespace it is in; a selector that names none means this one.
+    """
+    found: dict[str, None] = {}
     for one in spec.selectors().values():
         named: Iterable[str] = one.selector.pods or one.selector.namespaces or (own,)
         found |= dict.fromkeys(named)
@@ -99,12 +109,20 @@ def _rights(kind: FaultKind, spec: ExperimentSpec, own: str, *, agent: bool) -> 
         yield Right(AUTHOR, ("create",), experiments, namespace, why)
     controller = CONTROLLER
     read = ("get", "list", "watch")
-    yield Right(controller, (*read, "patch"), experiments, own, "status and finalizer")
+    yield Right(controller, (*read, "patch"), experiments, own, "serve it; its finalizer")
+    status = f"{kind.resource.plural}/status.{kind.resource.group}"
+    yield Right(controller, ("patch",), status, own, "tell how it stands")
     action: Any = getattr(spec, "action", "")
     acts = {"pod-kill": ("delete",), "pod-failure": ("patch",)} if not agent else {}
-    for namespace in touched(spec, own):
+    for namespace in selected(spec, own):
         verbs = (*read, *acts.get(action, ()))
         yield Right(controller, verbs, "pods", namespace, "choose targets" if agent else "act")
+        if TARGET in spec.selectors():
+            for resource in ("services", "endpointslices.discovery.k8s.io"):
+                yield Right(controller, read, resource, namespace, "Services in front of targets")
+    for resource in ("namespaces", "nodes"):
+        yield Right(controller, read, resource, "", "selectors and policy")
+    yield Right(controller, read, "halts.squall.dev", "", "stop when told to")
     for key in dict.fromkeys((one.namespace, one.name) for one in kind.secrets(spec)):
         why = f"Secret {key[1]}, which is read for its author"
         yield Right(AUTHOR, ("get",), "secrets", key[0], why)
@@ -114,6 +132,8 @@ def _rights(kind: FaultKind, spec: ExperimentSpec, own: str, *, agent: bool) -> 
     yield Right(controller, ("create", "patch"), "events", own, "tell what happens")
     if agent:
         yield Right(AGENT, read, "nodefaults.squall.dev", "installation", "read its orders")
-        status = "nodefaults.squall.dev/status"
+        status = "nodefaults/status.squall.dev"
         yield Right(AGENT, ("patch",), status, "installation", "report, of its own node alone")
+        for namespace in selected(spec, own):
+            yield Right(AGENT, read, "pods", namespace, "find targets, and check the policy")
         yield Right(AGENT, read, "halts.squall.dev", "", "stop when told to")

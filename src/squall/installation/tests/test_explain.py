@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from squall.errors import InvalidFault
 from squall.injection.privileges import BY_NEED, privileges
@@ -66,3 +69,34 @@ def test_an_installed_agent_has_every_capability_that_an_experiment_can_need():
     container = agent["spec"]["template"]["spec"]["containers"][0]
     granted = set(container["securityContext"]["capabilities"]["add"])
     assert set(privileges(BY_NEED)) <= granted
+
+
+MANIFESTS = [
+    one
+    for path in sorted((Path(__file__).parents[4] / "tests/compatibility/manifests").glob("*.yaml"))
+    for one in yaml.safe_load_all(path.read_text())
+]
+
+
+@pytest.mark.parametrize("one", MANIFESTS, ids=lambda one: one["metadata"]["name"])
+def test_what_controller_and_agent_need_they_are_given(one):
+    roles = [o for o in objects(Settings()) if o["kind"] in {"Role", "ClusterRole"}]
+    for right in explain(one, "shop").rights:
+        if right.who == "author" or right.resource == "secrets":
+            continue
+        named, _, group = right.resource.partition(".")
+        given = {
+            verb
+            for role in roles
+            if role["metadata"]["name"].startswith(f"squall-{right.who}")
+            for rule in role["rules"]
+            if group in rule.get("apiGroups", ()) and named in rule.get("resources", ())
+            for verb in rule["verbs"]
+        }
+        assert set(right.verbs) <= given, right
+
+
+def test_pods_are_read_where_they_are_selected_and_not_beside():
+    told = explain(manifest("DNSChaos", action="error", selector={"namespaces": ["far"]}), "own")
+    read = {(right.who, right.where) for right in told.rights if right.resource == "pods"}
+    assert read == {("controller", "far"), ("agent", "far")}
