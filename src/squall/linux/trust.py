@@ -179,20 +179,28 @@ def _root(pid: int | str) -> Iterator[int]:
 
 
 def _open_list(root: int, path: str, access: int) -> int | None:
-    """Open a file below another root; links in there are followed in there, and never out of it."""
-    flags = access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    how = (ctypes.c_uint64 * 3)(flags, 0, _RESOLVE_IN_ROOT)
-    descriptor: int = _libc.syscall(
+    """Open a file below another root; links in there are followed in there, and never out of it.
+
+    Nothing else is opened, not even to look at it: we may open every device of the node, and some
+    act when they are.
+    """
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    held: int = _libc.syscall(
         ctypes.c_long(_OPENAT2), root, path.encode(), ctypes.byref(how), ctypes.sizeof(how)
     )
-    if descriptor < 0:
+    if held < 0:
         logger(__name__).debug("%s: %s", path, os.strerror(ctypes.get_errno()))
         return None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES:
-        os.close(descriptor)
+    try:
+        found = os.fstat(held)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES:
+            return None
+        return os.open(f"/proc/self/fd/{held}", access | os.O_CLOEXEC)
+    except OSError as refused:
+        logger(__name__).debug("%s: %s", path, refused.strerror)
         return None
-    return descriptor
+    finally:
+        os.close(held)
 
 
 def _file(descriptor: int) -> File:
@@ -201,12 +209,13 @@ def _file(descriptor: int) -> File:
 
 
 def _of_host(path: str) -> set[File]:
-    """Say which file the host itself sees there."""
+    """Say which file the host itself sees there, and which are its lists wherever shown."""
     found: set[File] = set()
     for pid in _HOSTS:
         with suppress(OSError), _root(pid) as root:
-            descriptor = _open_list(root, path, os.O_RDONLY)
-            if descriptor is not None:
-                found.add(_file(descriptor))
-                os.close(descriptor)
+            for one in (*LISTS, path):
+                descriptor = _open_list(root, one, os.O_RDONLY)
+                if descriptor is not None:
+                    found.add(_file(descriptor))
+                    os.close(descriptor)
     return found
