@@ -16,7 +16,7 @@ from squall.cli.parts import AgentSettings
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import chosen
 from squall.linux import capabilities
 from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock

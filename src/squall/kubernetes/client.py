@@ -11,7 +11,6 @@ import orjson
 
 from squall.api.cluster import LEASE, POD, ApiError, Event, Object, Resource
 from squall.kubernetes.connection import Connection, refusal
-from squall.kubernetes.kubeconfig import load
 from squall.kubernetes.watch import Listing, follow
 
 REQUESTS_AT_ONCE = 20
@@ -48,6 +47,8 @@ class HttpCluster:
         Raises:
             ApiError: the file names no server (code 0).
         """
+        from squall.kubernetes.kubeconfig import load  # noqa: PLC0415  (3 MB that no pod needs)
+
         return cls(Connection(load(path)))
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
