@@ -24,6 +24,10 @@ if TYPE_CHECKING:  # costs an import of wsproto, which only `exec` needs
 TIMEOUT_SECONDS = 10.0
 """For each of: connecting, sending, waiting for the next bytes of an answer."""
 
+KEPT_SECONDS = 75.0
+"""How long a connection that nobody uses is kept, since a new one costs a TLS handshake: longer
+than the pause between two renewals of a lease, and less than API servers keep it."""
+
 _KEEPALIVE = [
     # A cut path shows as silence. On a quiet watch the kernel's probes notice it in 10 + 3 * 5 s.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -53,7 +57,11 @@ class Connection:
             trust_env=False,
             transport=httpx2.AsyncHTTPTransport(
                 verify=server.tls(),
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+                limits=httpx2.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=20,
+                    keepalive_expiry=KEPT_SECONDS,
+                ),
                 socket_options=_KEEPALIVE,
             ),
         )
