@@ -18,6 +18,8 @@ from testbed.traces import Namespace, difference
 
 LEASE_SECONDS = 10
 PAUSE = "registry.local/pause:3.10"
+DATA = "/data"
+"""Where every pod has a volume of its own."""
 PATIENCE = 120.0
 """Seconds that anything without a promise of its own may take on a machine that is busy."""
 GONE_WITHIN = 30.0
@@ -26,6 +28,7 @@ CUT_OFF_WITHIN = LEASE_SECONDS + 10
 """Seconds after which a deleted experiment goes although a node is silent."""
 
 Fault = tuple[str, dict[str, Any]]
+_OUR_FILES = " - fuse.squall "
 
 
 def _of(app: str) -> dict[str, Any]:
@@ -38,6 +41,11 @@ PARTITION: Fault = (
     {"action": "partition", "direction": "both", "target": _of("down"), **_of("web")},
 )
 HTTP: Fault = ("HTTPChaos", {"target": "Request", "port": 80, "delay": "10ms", **_of("web")})
+NAMES: Fault = ("DNSChaos", {"action": "error", "patterns": ["*.invalid"], **_of("web")})
+FILES: Fault = (
+    "IOChaos",
+    {"action": "latency", "delay": "10ms", "volumePath": DATA, **_of("web")},
+)
 STRESS: Fault = ("StressChaos", {"stressors": {"cpu": {"workers": 1, "load": 1}}, **_of("web")})
 FAILURE: Fault = ("PodChaos", {"action": "pod-failure", **_of("down")})
 
@@ -46,6 +54,8 @@ ON_NODES: Mapping[str, Fault] = {
     "partition": PARTITION,
     "stress": STRESS,
     "http": HTTP,
+    "names": NAMES,
+    "files": FILES,
 }
 """What agents do: it goes by itself when nobody renews the lease."""
 ALL: Mapping[str, Fault] = {**ON_NODES, "failure": FAILURE}
@@ -74,8 +84,13 @@ class Scene:
 
     def start(self, name: str, app: str, node: str | None = None) -> None:
         """Start a pod that serves, without a command of its own: the pause image has none."""
-        container = {"name": "main", "image": TOOLS}
-        spec: dict[str, Any] = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+        volume = {"name": "data", "mountPath": DATA}
+        container = {"name": "main", "image": TOOLS, "volumeMounts": [volume]}
+        spec: dict[str, Any] = {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [container],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }
         if node:
             spec["nodeName"] = node
         metadata = {"name": name, "labels": {"app": app}}
@@ -169,6 +184,10 @@ class Scene:
             with suppress(OSError):
                 called = Path(f"/proc/{process.pid}/comm").read_text().strip()
                 found += [called] if called.startswith("stress-ng") else []
+                mounted = Path(f"/proc/{process.pid}/mountinfo").read_text()
+                found += [f"{called}: its files"] if _OUR_FILES in mounted else []
+        # Where connections are led is in no listing of a namespace; it ends with its holder.
+        found += [one for one in holders(self.cluster, node) if not one.endswith(" watch")]
         return "\n".join(found)
 
     def leaves_nothing(self, within: float = PATIENCE) -> None:
@@ -221,9 +240,9 @@ class Scene:
         ]
 
 
-def holders(cluster: Cluster) -> Iterator[str]:
-    """List what runs beside the agents of a cluster, in the cgroups that outlive them."""
-    place = str(RUN / cluster.name)
+def holders(cluster: Cluster, node: str = "") -> Iterator[str]:
+    """List what runs beside the agents of a cluster or a node, in cgroups that outlive them."""
+    place = f"{RUN / cluster.name}/{node and f'{node}/'}"
     for group in Path("/sys/fs/cgroup/pids").glob("squall-*-agent"):
         for process in in_cgroups(group.name):
             try:
