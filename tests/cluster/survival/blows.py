@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,34 @@ def kill(cluster: Cluster, *pods: str) -> None:
     for victim in victims:
         if not victim.wait(10.0):
             raise RuntimeError("a process outlives SIGKILL")
+
+
+def come_back(cluster: Cluster, *pods: str) -> None:
+    """Wait until pods of ours, whose processes were killed once, are ready again."""
+    for pod in pods:
+        for what in ("jsonpath={.status.containerStatuses[0].restartCount}=1", "condition=Ready"):
+            seconds = f"--timeout={PATIENCE:.0f}s"
+            cluster.kubectl("wait", "pod", pod, _IN, f"--for={what}", seconds)
+
+
+def takeover(cluster: Cluster, old: str) -> float:
+    """Wait until another controller leads; returns for how many seconds."""
+    began = time.monotonic()
+    (other,) = set(pods(cluster, "controller")) - {old}
+    named = f"--for=jsonpath={{.spec.holderIdentity}}={other}"
+    seconds = f"--timeout={PATIENCE:.0f}s"
+    cluster.kubectl("wait", "lease/squall-controller", _IN, named, seconds)
+    return time.monotonic() - began
+
+
+def rob(cluster: Cluster) -> None:
+    """Give the lease to the controller that does not lead, so that two take themselves for it."""
+    robbed = leader(cluster)
+    other = next(name for name in pods(cluster, "controller") if name != robbed)
+    patch = json.dumps({"spec": {"holderIdentity": other}})
+    lease = ("lease", "squall-controller", _IN, "--type=merge", f"--patch={patch}")
+    cluster.kubectl("patch", *lease)
+    until("another to lead", lambda: leader(cluster) == other, PATIENCE)
 
 
 def replace(cluster: Cluster, *pods: str) -> None:

@@ -108,18 +108,37 @@ class Scene:
         """Wait by kubectl."""
         self.kubectl("wait", kind, name, f"--for={what}", f"--timeout={seconds:.0f}s")
 
+    def evict(self, *pods: str) -> None:
+        """Have pods go as a drain would, and wait until they are gone."""
+        for pod in pods:
+            metadata = {"name": pod, "namespace": self.namespace}
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+            self.cluster.kubectl("create", f"--raw={path}", "-f=-", stdin=json.dumps(eviction))
+        for pod in pods:
+            self.wait("pod", pod, "delete", GONE_WITHIN)
+
     def begin(self, faults: Mapping[str, Fault] = ALL, **more: Any) -> None:
         """Create experiments; `more` goes into the spec of each."""
-        for name, (kind, spec) in faults.items():
-            api = {"apiVersion": "chaos-mesh.org/v1alpha1", "kind": kind}
-            self.create({**api, "metadata": {"name": name}, "spec": {**spec, **more}})
-            self._live[name] = kind.lower()
+        api = {"apiVersion": "chaos-mesh.org/v1alpha1"}
+        self.create(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [
+                    {**api, "kind": kind, "metadata": {"name": name}, "spec": {**spec, **more}}
+                    for name, (kind, spec) in faults.items()
+                ],
+            }
+        )
+        self._live |= {name: kind.lower() for name, (kind, _) in faults.items()}
 
     def inject(self, faults: Mapping[str, Fault] = ALL, **more: Any) -> None:
         """Create experiments, and wait until all say that they act, and do."""
         self.begin(faults, **more)
-        for name in faults:
-            self.wait(self._live[name], name, "condition=AllInjected")
+        named = [f"{self._live[name]}/{name}" for name in faults]
+        act = ("--for=condition=AllInjected", f"--timeout={PATIENCE:.0f}s")
+        self.kubectl("wait", *named, *act)
         if FAILURE in faults.values():  # the kubelet needs a moment more to replace containers
             until("pods to stand still", self._stand_still, PATIENCE)
         assert self.left(), "nothing can be seen of faults that are said to act"
@@ -134,14 +153,17 @@ class Scene:
 
     def condition(self, name: str, condition: str) -> tuple[bool, str]:
         """Read a condition: its status and its reason."""
-        for one in self.experiment(name).get("status", {}).get("conditions", ()):
-            if one["type"] == condition:
-                return one["status"] == "True", one.get("reason", "")
-        return False, "no such condition"
+        return _condition(self.experiment(name), condition)
 
     def injected(self, names: Sequence[str] = tuple(ALL)) -> bool:
         """Say whether all of these say that they act."""
-        return all(self.condition(name, "AllInjected")[0] for name in names)
+        return set(names) <= self.acting()
+
+    def acting(self) -> set[str]:
+        """Name the experiments that say that they act."""
+        kinds = ",".join(sorted(set(self._live.values())))
+        listed = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
+        return {one["metadata"]["name"] for one in listed if _condition(one, "AllInjected")[0]}
 
     def verdicts(self, name: str) -> set[str]:
         """Read the verdicts of all records."""
@@ -238,6 +260,13 @@ class Scene:
             for one in json.loads(listed)["items"]
             if one["spec"]["experiment"]["namespace"] == self.namespace
         ]
+
+
+def _condition(experiment: Any, condition: str) -> tuple[bool, str]:
+    for one in experiment.get("status", {}).get("conditions", ()):
+        if one["type"] == condition:
+            return one["status"] == "True", one.get("reason", "")
+    return False, "no such condition"
 
 
 def holders(cluster: Cluster, node: str = "") -> Iterator[str]:
