@@ -63,12 +63,19 @@ def kill(cluster: Cluster, *pods: str) -> None:
             raise RuntimeError("a process outlives SIGKILL")
 
 
-def come_back(cluster: Cluster, *pods: str) -> None:
-    """Wait until pods of ours, whose processes were killed once, are ready again."""
-    for pod in pods:
-        for what in ("jsonpath={.status.containerStatuses[0].restartCount}=1", "condition=Ready"):
-            seconds = f"--timeout={PATIENCE:.0f}s"
-            cluster.kubectl("wait", "pod", pod, _IN, f"--for={what}", seconds)
+def kill_agents(cluster: Cluster) -> float:
+    """Kill the agents of all nodes, and wait until they are ready again, for the first time.
+
+    Returns after how many seconds they were: when that is longer than a lease, their watchers may
+    have been quicker.
+    """
+    began = time.monotonic()
+    agents = [agent(cluster, node) for node in cluster.nodes]
+    kill(cluster, *agents)
+    for what in ("jsonpath={.status.containerStatuses[0].restartCount}=1", "condition=Ready"):
+        named = [f"pod/{name}" for name in agents]
+        cluster.kubectl("wait", *named, _IN, f"--for={what}", f"--timeout={PATIENCE:.0f}s")
+    return time.monotonic() - began
 
 
 def takeover(cluster: Cluster, old: str) -> float:

@@ -212,6 +212,25 @@ class Scene:
         found += [one for one in holders(self.cluster, node) if not one.endswith(" watch")]
         return "\n".join(found)
 
+    def tells_truly(self) -> bool:
+        """Say whether agents' faults act where experiments say so, and nowhere else."""
+        act = all(map(self.in_kernel, self.cluster.nodes))
+        return self.acting() & ON_NODES.keys() == (self._live.keys() & ON_NODES if act else set())
+
+    def outlives(self, silence: float, acting: Mapping[str, str]) -> None:
+        """Find everything as it was, unless somebody was silent for longer than a lease.
+
+        Then nodes may have healed themselves, as they should, and it has to be told.
+        """
+        if silence > LEASE_SECONDS:
+            until("the truth", self.tells_truly, PATIENCE)
+            return
+        # New watchers are there before the old ones have left.
+        until("everything to be as before", lambda: not self.changed(acting), PATIENCE)
+        until("all to say so", lambda: self.injected(tuple(self._live)), PATIENCE)
+        for name in self._live:
+            assert "Interrupted" not in self.verdicts(name), name
+
     def leaves_nothing(self, within: float = PATIENCE) -> None:
         """Wait until nothing is left but what became of the pods."""
         until("NodeFaults to go", lambda: not self.node_faults(), GONE_WITHIN)

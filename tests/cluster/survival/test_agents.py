@@ -3,7 +3,7 @@
 import pytest
 
 from testbed.cluster.waiting import until
-from tests.cluster.survival.blows import agent, come_back, kill, replace
+from tests.cluster.survival.blows import agent, kill, kill_agents, replace
 from tests.cluster.survival.scene import LEASE_SECONDS, ON_NODES, PATIENCE, Scene
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -12,11 +12,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 def test_faults_outlive_an_agent_that_comes_back(scene: Scene) -> None:
     scene.inject()
     acting = scene.state()
-    agents = [agent(scene.cluster, node) for node in scene.cluster.nodes]
-    kill(scene.cluster, *agents)
-    come_back(scene.cluster, *agents)
-    until("the old watchers to leave", lambda: not scene.changed(acting), PATIENCE)
-    assert scene.injected()
+    scene.outlives(kill_agents(scene.cluster), acting)
 
 
 def test_the_watcher_heals_where_an_agent_stays_away(scene: Scene) -> None:
