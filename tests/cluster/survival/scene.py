@@ -242,8 +242,11 @@ class Scene:
 
         def gone() -> bool:
             now = self.state()
-            same = not difference(kept, {key: now[key] for key in kept})
-            return same and not any(map(self.in_kernel, self.cluster.nodes))
+            left = [difference(kept, {key: now[key] for key in kept})]
+            left += [f"{node}:\n{self.in_kernel(node)}" for node in self.cluster.nodes]
+            if any(text and not text.endswith(":\n") for text in left):
+                raise RuntimeError("\n".join(left))
+            return True
 
         until("everything to be gone", gone, within)
 

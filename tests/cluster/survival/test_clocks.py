@@ -34,13 +34,13 @@ from tests.cluster.survival.scene import (
 pytestmark = [pytest.mark.cluster, pytest.mark.core, pytest.mark.timeout(300)]
 
 NAME = "stepped"
-BRIEF = 20
+BRIEF = 30
 LIBRARY = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 """Of Debian's libfaketime: it fakes the wall clock of one process, and no other clock of it."""
 
 
 class Stepped:
-    """The only controller, on the host; its wall clock can be stepped while it runs."""
+    """A third controller, on the host; its wall clock can be stepped while it runs."""
 
     def __init__(self, scene: Scene, folder: Path) -> None:
         self._scene, self._clock = scene, folder / "clock"
@@ -64,9 +64,15 @@ class Stepped:
             )
         process = Process.of(self._child.pid)
         assert process is not None
-        until("a third controller", lambda: b"is ready" in self.log.read_bytes(), 30, process)
-        scale(scene.cluster, 0)
-        until("the third to lead", lambda: leader(scene.cluster) == NAME, PATIENCE, process)
+        self._process = process
+        ready = "a third controller"
+        until(ready, lambda: b"is ready" in self.log.read_bytes(), PATIENCE, process)
+
+    def lead(self) -> None:
+        """Become the only one."""
+        scale(self._scene.cluster, 0)
+        leads = "the third to lead"
+        until(leads, lambda: leader(self._scene.cluster) == NAME, PATIENCE, self._process)
 
     def step(self, by: str) -> None:
         """Step its clock, from that of the host."""
@@ -136,6 +142,7 @@ def test_a_clock_that_is_stepped_moves_ends_by_the_clock_and_nothing_else(
 ) -> None:
     scene.inject({"brief": STRESS}, duration=f"{BRIEF}s")
     everything = scene.state()
+    stepped.lead()
     stepped.step("-1h")
     stepped.renews(1)
     renewed = datetime.fromisoformat(stepped.lease()["renewTime"])
