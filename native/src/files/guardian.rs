@@ -274,6 +274,10 @@ impl Watch {
             self.filter_pid
         ));
         for _ in 0..ATTEMPTS {
+            // Nobody there waits for us, and an attempt would lose what cannot be moved yet.
+            while passage::frozen(self.volumes.iter().map(|one| &one.standing)) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
             match self.attempt() {
                 Ok(report) => {
                     system::log(&json!(report).to_string());
