@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{json, Map, Value};
 
+use super::passage;
 use super::queue::Queue;
 use super::relay::{Orders, Relay};
 use super::request;
@@ -123,11 +124,19 @@ impl Acting {
             .spawn(move || relay.run())
             .map_err(refused("a thread"))?;
         match Table::open(number, port) {
-            Ok(table) => Ok(Self {
-                orders,
-                table,
-                thread: Some(thread),
-            }),
+            Ok(table) => {
+                let acting = Self {
+                    orders,
+                    table,
+                    thread: Some(thread),
+                };
+                passage::answers().map_err(|error| kept_from_passing(&error))?;
+                if !passage::streams() {
+                    system::log("rules inside the target keep streams from us: they are let alone");
+                    acting.table.spare_streams().map_err(refused("nftables"))?;
+                }
+                Ok(acting)
+            }
             Err(error) => {
                 orders.end();
                 let _ = thread.join();
@@ -160,6 +169,14 @@ fn table_refused(error: &io::Error) -> Refusal {
             error,
         ),
     }
+}
+
+/// A firewall of the target, most likely.
+fn kept_from_passing(error: &io::Error) -> Refusal {
+    Refusal::unsupported(format!(
+        "answers that come by the target's loopback device do not reach those who asked ({error}): \
+         let its own rules accept what goes out and comes in by device lo, and set that up"
+    ))
 }
 
 /// Listens at one port of both loopback addresses; the second is missing where there is no IPv6.

@@ -9,6 +9,7 @@ mod forger;
 mod held;
 mod message;
 mod netlink;
+mod passage;
 mod pattern;
 mod queue;
 mod relay;

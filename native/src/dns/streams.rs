@@ -8,6 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use super::end::{length_of, put, whole_messages, End, OUT};
 use super::message::begins_as_query;
+use super::passage::NO_SERVER;
 use super::sockets::{connecting, ends_by_reset, original_destination, Epoll};
 use crate::system;
 
@@ -60,6 +61,9 @@ impl Streams {
     pub fn accept(&mut self, listener: &TcpListener, epoll: &Epoll) {
         while let Ok((client, address)) = listener.accept() {
             ends_by_reset(&client, true); // until it is known to end well
+            if original_destination(&client).is_ok_and(|to| to.ip() == NO_SERVER) {
+                continue; // it was to be seen whether it comes here at all
+            }
             if let Err(error) = self.admit(client, address, listener, epoll) {
                 system::log(&format!("connection of {address}: {error}"));
             }

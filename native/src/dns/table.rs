@@ -54,8 +54,17 @@ impl Table {
     /// Holds and leads nothing any more; what was led to us stays so, that it can be ended, and what
     /// the queue holds stays there, that it can go on.
     pub fn retire(&self) -> io::Result<()> {
+        self.empty(&["datagrams", "standing", "streams"])
+    }
+
+    /// Leads no streams any more.
+    pub fn spare_streams(&self) -> io::Result<()> {
+        self.empty(&["standing", "streams"])
+    }
+
+    fn empty(&self, chains: &[&str]) -> io::Result<()> {
         self.0.ask(&Message::batch(|batch| {
-            for chain in ["datagrams", "standing", "streams"] {
+            for chain in chains {
                 let at = batch.begin(DELETE_RULES, ACK, INET, 0);
                 batch.text(1, TABLE);
                 batch.text(2, chain);

@@ -47,10 +47,13 @@ async def ask(
         name, dns.rdatatype.RdataType.make(record_type), id=secrets.randbits(16)
     )
     loop = asyncio.get_running_loop()
-    with await inside(namespace, lambda: _socket(server)) as asking:
+    try:
+        asking = await inside(namespace, lambda: _connected(server))
+    except OSError:  # no route
+        return None
+    with asking:
         began = loop.time()
         try:
-            await loop.sock_connect(asking, (server, PORT))
             await loop.sock_sendall(asking, query.to_wire())
             async with asyncio.timeout(within_seconds):
                 while True:
@@ -64,7 +67,7 @@ async def ask(
                         break
         except TimeoutError:
             return Reply(after_ms=within_seconds * 1000)
-        except OSError:  # no route, cut by another fault, or nobody listens
+        except OSError:  # cut by another fault, or nobody listens
             return None
     addresses = tuple(
         record.address
@@ -76,8 +79,15 @@ async def ask(
     return Reply(int(answer.rcode()), truncated, addresses, after_ms)
 
 
-def _socket(server: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_DGRAM)
-    opened.setblocking(False)
+def _connected(server: str) -> socket.socket:
+    """Find out here what a device is in `fe80::53%eth0`: each namespace has numbers of its own."""
+    found = socket.getaddrinfo(server, PORT, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    family, kind, _, _, end = found[0]
+    opened = socket.socket(family, kind)
+    try:
+        opened.setblocking(False)
+        opened.connect(end)
+    except OSError:
+        opened.close()
+        raise
     return opened

@@ -6,6 +6,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Annotated, Literal
+from unicodedata import normalize
 
 from pydantic import Field
 
@@ -16,7 +17,9 @@ from squall.api.wire import Fault, Flaw
 from squall.injection.kind import Peers
 from squall.injection.world.names import ADDRESS_TYPES, TYPES, Answer
 
-LONGEST_NAME = 253
+LONGEST_NAME, LONGEST_LABEL = 253, 63
+KEPT = frozenset("\u00df\u03c2")
+"""Letters that a name keeps since RFC 5891: sharp s, and sigma at the end of a word."""
 LONGEST_DELAY = timedelta(seconds=60)
 _NUMBERED = re.compile(r"TYPE([0-9]{1,5})")
 _LAST_TYPE = 65535
@@ -149,24 +152,37 @@ def in_ascii(pattern: str) -> str:
         UnicodeError: a label has no such form.
     """
     labels = pattern.removesuffix(".").lower().split(".")
-    return ".".join(one if one.isascii() else one.encode("idna").decode() for one in labels)
+    return ".".join(one if one.isascii() else _label_in_ascii(one) for one in labels)
+
+
+def _label_in_ascii(label: str) -> str:
+    # Python's codec writes these as older rules did (RFC 3490); resolvers ask by newer ones.
+    if set(label) & KEPT:
+        return "xn--" + normalize("NFC", label).encode("punycode").decode()
+    return label.encode("idna").decode()
 
 
 def _unlike_a_name(pattern: str) -> str:
     """Say why no name fits a pattern; empty where some may."""
     labels = pattern.removesuffix(".").split(".")
-    if not any(labels):
-        return "is empty; leave `patterns` out to mean every name"
-    if any(character.isspace() for character in pattern):
-        return "no name has a space in it"
-    if not all(labels):
-        return "no name has an empty label"
-    if any(not label.isascii() and set(label) & {"*", "?"} for label in labels):
-        return "a label with a wildcard must be ASCII; write the others as xn--..."
+    wild = (not label.isascii() and set(label) & {"*", "?"} for label in labels)
+    for found, why in (
+        (not any(labels), "is empty; leave `patterns` out to mean every name"),
+        (any(character.isspace() for character in pattern), "no name has a space in it"),
+        (not all(labels), "no name has an empty label"),
+        (any(wild), "a label with a wildcard must be ASCII; write the others as xn--..."),
+        ("\\" in pattern, "patterns know no escapes; `?` stands for a dot within a label, too"),
+    ):
+        if found:
+            return why
     try:
-        longest = len(in_ascii(pattern).replace("*", ""))
+        written = in_ascii(pattern)
     except UnicodeError:
         return f"{pattern} is no name that can be looked up"
+    # A wildcard may stand for a dot, too.
+    if any(len(part) > LONGEST_LABEL for part in re.split(r"[.*?]", written)):
+        return f"between two dots a name has at most {LONGEST_LABEL} characters"
+    longest = len(written.replace("*", ""))
     return f"names have at most {LONGEST_NAME} characters" if longest > LONGEST_NAME else ""
 
 

@@ -73,14 +73,14 @@ def netns(where: Target) -> str:
 
 
 @contextlib.contextmanager
-def serving(where: Target, *addresses: str) -> Iterator[dict[str, NameServer]]:
+def serving(where: Target, *addresses: str, port: int = 53) -> Iterator[dict[str, NameServer]]:
     """Name servers at several addresses of one namespace."""
     found = {}
     for address in addresses:
         server = found[address] = NameServer(address)
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with inside(netns(where)):
-            end = socket.getaddrinfo(address, 53, family, socket.SOCK_DGRAM)[0][4]
+            end = socket.getaddrinfo(address, port, family, socket.SOCK_DGRAM)[0][4]
             udp = socket.socket(family, socket.SOCK_DGRAM)
             udp.bind(end)
             tcp = socket.create_server(end, family=family)
@@ -104,7 +104,11 @@ def opened(where: Target, server: str, kind: int = socket.SOCK_DGRAM) -> socket.
         made = socket.socket(family, kind)
         end = socket.getaddrinfo(server, 53, family, kind)[0][4]
     made.settimeout(SECONDS)
-    made.connect(end)
+    try:
+        made.connect(end)
+    except OSError:
+        made.close()
+        raise
     return made
 
 

@@ -85,6 +85,12 @@ async def test_a_server_at_an_ipv6_address_of_the_link_is_no_way_around_but_by_t
     cables.run(cables.target, "ip", "address", "add", "fe80::1/64", "dev", "eth0", "nodad")
     with serving(cables.peer, "fe80::53%eth0"):
         await names.apply(cables.target, [rule()])
+        # A device of the target that the host knows by another number, if at all.
+        ours = await name_queries.ask(
+            namespaces.of(cables.target), "fe80::53%eth0", HIT, 1, within_seconds=1
+        )
+        assert ours is not None
+        assert ours.code == SERVFAIL.code
         assert says(asked(cables.target, "fe80::53%eth0", HIT)) == "SERVFAIL"
         assert says(asked(cables.target, "fe80::53%eth0", SPARED)) == ADDRESS
         assert says(asked(cables.target, "fe80::53%eth0", HIT, tcp=True)) == ADDRESS

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -263,3 +265,33 @@ async def test_a_query_outlives_the_patience_of_its_server(cables, names, answer
         await names.apply(cables.target, [late])
         with opened(cables.target, FAR[4], socket.SOCK_STREAM) as over:
             assert says(sent(over, dns.message.make_query(HIT, "A"))) == said
+
+
+async def test_look_ups_go_on_at_once_when_the_holder_is_killed_among_them(cables, names, server):
+    """Thousands a second: what was in its hands at that moment is lost, and nothing else."""
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
+    before = cables.snapshot()
+    for round_ in range(3):
+        await names.apply(cables.target, [FAILS])
+        holder = names._holders._holds[namespaces.of(cables.target).inode].process
+        with opened(cables.target, FAR[4]) as over:
+            over.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, LARGE)
+            killed = threading.Timer(0.1 + 0.07 * round_, os.kill, (holder.pid, signal.SIGKILL))
+            killed.start()
+            number = since = 0
+            while since < 200:
+                over.send(query(number & 0xFFFF))
+                number += 1
+                since += holder.gone.is_set()
+                if not number % 50:
+                    await asyncio.sleep(0)
+            said, last = [], (number - 1) & 0xFFFF
+            over.settimeout(PATIENCE_SECONDS)
+            while True:
+                reply = dns.message.from_wire(over.recv(512))
+                said.append(says(reply))
+                if reply.id == last and said[-1] == ADDRESS and number - len(said) <= 200:
+                    break
+        assert said[-100:] == [ADDRESS] * 100
+        assert "SERVFAIL" in said
+        assert cables.snapshot() == before

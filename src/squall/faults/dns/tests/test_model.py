@@ -74,6 +74,8 @@ def test_everything_else_reaches_the_target():
         ({"patterns": ["a." * 127 + "b"]}, "spec.patterns[0]", "253"),
         ({"patterns": ["a..b"]}, "spec.patterns[0]", "empty label"),
         ({"patterns": ["ü" * 64]}, "spec.patterns[0]", "no name that can be looked up"),
+        ({"patterns": ["a" * 64 + ".example"]}, "spec.patterns[0]", "63"),
+        ({"patterns": [r"a\.b.example"]}, "spec.patterns[0]", "no escapes"),
         ({"error": "YXDOMAIN"}, "spec.error", "NXDOMAIN"),
         ({"error": "none"}, "spec.delay", "does nothing without it"),
         ({"error": "timeout", "delay": "1s"}, "spec.delay", "never felt"),
@@ -100,6 +102,23 @@ def test_what_could_never_act_is_refused_with_its_path_and_reason(spec, path, wh
 
 def test_several_flaws_are_told_at_once():
     assert len(refusals(patterns=[""], types=["MIX"], addresses=["x"])) == 4
+
+
+@pytest.mark.parametrize("pattern", ["a" * 40 + "*" + "b" * 40, "a" * 40 + "?" + "b" * 40, "_x.y"])
+def test_what_a_name_may_fit_is_not_refused(pattern):
+    assert not refusals(patterns=[pattern])
+
+
+@pytest.mark.parametrize(
+    ("name", "wire"),
+    [
+        ("Straße.example", "xn--strae-oqa.example"),
+        ("ΛΌΓΟς.gr", "xn--" + "λόγος".encode("punycode").decode() + ".gr"),
+        ("日本。jp", "xn--wgv71a.jp"),
+    ],
+)
+def test_international_names_are_written_as_resolvers_write_them(name, wire):
+    assert in_ascii(name) == wire
 
 
 @pytest.mark.parametrize("name", ["A", "aaaa", "TYPE1", "type257"])
