@@ -17,7 +17,7 @@ from tests.cluster.installed import Installed, Usual
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let those that share an installation follow each other, so that it is made once."""
     sharing = {item.path for item in items if "usual" in _fixtures(item)}
-    alone = {item.path for item in items if "loaded" in _fixtures(item)}
+    alone = {item.path for item in items if {"loaded", "fresh"} & set(_fixtures(item))}
     items.sort(key=lambda item: (item.path in sharing, item.path in alone))
 
 
@@ -64,6 +64,13 @@ def loaded(cluster: Cluster, usual: Usual) -> Cluster:
 @pytest.fixture(scope="module")
 def installed(usual: Usual) -> Installed:
     """Squall, installed by helm and ready; other tests use it, too: leave it as it was."""
+    return usual.have()
+
+
+@pytest.fixture(scope="module")
+def fresh(usual: Usual) -> Installed:
+    """As `installed`, but one that no test of another module has used or will use."""
+    usual.leave()
     return usual.have()
 
 

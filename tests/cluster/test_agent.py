@@ -23,6 +23,12 @@ MOST_KIB = 60 * 1024
 CUT = {"action": "partition", "direction": "to", "externalTargets": ["192.0.2.9"]}
 
 
+@pytest.fixture(scope="module")
+def installed(fresh: Installed) -> Installed:
+    """One whose agents may be killed, and whose memory is that of a new one."""
+    return fresh
+
+
 @pytest.fixture
 def client(installed: Installed, namespace: str) -> str:
     """A pod to hit; gives the node it is on."""

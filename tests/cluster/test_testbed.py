@@ -20,7 +20,7 @@ from testbed.cluster.waiting import until
 from testbed.traces import Namespace, difference
 from tests.cluster.pods import ANSWER, fetch, get, look_up, web
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 CRASHING = """
 import sys, time

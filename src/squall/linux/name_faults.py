@@ -36,26 +36,18 @@ class DnsProcess(NamespaceHolder):
 class _Holders(NamespaceHolders[DnsProcess]):
     """Containers of one pod share a process, and end one by one."""
 
-    def __init__(self, run: Path, *, lease_seconds: float) -> None:
-        super().__init__(DnsProcess, run, lease_seconds=lease_seconds)
-        self.known: dict[str, Target] = {}
-        """Every target that a rule may be for, as it was last seen."""
-
     async def _let_go_of_the_gone(self) -> None:
         """Take back what containers have left that are gone; what others have stays."""
-        gone = {one.id for one in self.known.values() if not namespaces.alive(one)}
         for inode, hold in list(self._holds.items()):
             async with self._lock(inode):
                 if hold.process.gone.is_set():
                     continue
                 rules = await hold.process.rules()
-                others = [rule for rule in rules if rule["for"] not in gone]
+                others = [rule for rule in rules if _is_there(rule["for"])]
                 if not others:
                     await self._end(inode, hold.process)
                 elif others != rules:
                     await hold.process.set(others, lease_seconds=self.lease_seconds)
-        for name in gone:
-            self.known.pop(name, None)
 
 
 class LinuxNames:
@@ -67,14 +59,14 @@ class LinuxNames:
     """
 
     def __init__(self, run: Path, *, lease_seconds: float) -> None:
-        self._holders = _Holders(run, lease_seconds=lease_seconds)
+        self._holders = _Holders(DnsProcess, run, lease_seconds=lease_seconds)
 
     async def state(self, target: Target) -> Sequence[NameRule]:
         """Read what is in force, from the process that makes it so."""
         async with self._holders.inside(target) as namespace:
             process = await self._holders.connected(namespace, target)
             rules = await process.rules() if process else []
-        return tuple(_read(rule) for rule in rules if rule["for"] == target.id)
+        return tuple(_read(rule) for rule in rules if rule["for"] == _whom(target))
 
     async def apply(self, target: Target, wanted: Sequence[NameRule]) -> None:
         """Make exactly `wanted` be in force; without any, end the process that held it."""
@@ -86,24 +78,22 @@ class LinuxNames:
                 if wanted:
                     raise
                 rules = []  # it hangs, and no name resolves as long as it is there
-            others = [rule for rule in rules if rule["for"] != target.id]
+            whom = _whom(target)
+            others = [r for r in rules if r["for"] != whom and _is_there(r["for"])]
             joined = _joined(others, [_written(rule, target) for rule in wanted])
             if joined:
                 process = process or await self._holders.start(namespace, target)
                 await process.set(joined, lease_seconds=self._holders.lease_seconds)
             else:
                 await self._holders.end(namespace, process)
-            if wanted:
-                self._holders.known[target.id] = target
-            else:
-                self._holders.known.pop(target.id, None)
 
     async def counters(self, target: Target) -> Mapping[str, NameCounters]:
         """Read counters by source."""
         async with self._holders.inside(target) as namespace:
             process = await self._holders.connected(namespace, target)
             state = await process.ask("state") if process else {"rules": ()}
-        sources = {rule["source"] for rule in state["rules"] if rule["for"] == target.id}
+        whom = _whom(target)
+        sources = {rule["source"] for rule in state["rules"] if rule["for"] == whom}
         return {source: NameCounters(**state["counters"][source]) for source in sources}
 
     async def ask(
@@ -125,6 +115,21 @@ class LinuxNames:
         await self._holders.end_all()
 
 
+def _whom(target: Target) -> str:
+    """Say for whom a rule is, so that any agent can tell later whether that one is still there."""
+    return f"{target.id} {target.pid} {target.started}"
+
+
+def _is_there(whom: str) -> bool:
+    try:
+        _, pid, ticks = whom.rsplit(" ", 2)
+        return namespaces.started(int(pid)) == int(ticks)
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except ValueError:  # of a version that did not say so
+        return False
+
+
 def _joined(others: list[_Wire], ours: list[_Wire]) -> list[_Wire]:
     """Put the rules of other containers between ours: one experiment's stand side by side."""
     joined, at = list(ours), 0
@@ -142,7 +147,7 @@ def _written(rule: NameRule, target: Target) -> _Wire:
         answer["code"] = rule.answer.code
     elif rule.answer.kind == "addresses":
         answer["addresses"] = list(rule.answer.addresses)
-    written = asdict(rule) | {"answer": answer, "for": target.id}
+    written = asdict(rule) | {"answer": answer, "for": _whom(target)}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in written.items()}
 
 

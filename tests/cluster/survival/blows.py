@@ -10,7 +10,7 @@ from testbed.cluster import Cluster
 from testbed.cluster.processes import Process
 from testbed.cluster.waiting import until
 from tests.cluster.charts import NAMESPACE
-from tests.cluster.survival.scene import PATIENCE
+from tests.cluster.survival.scene import PATIENCE, holders
 
 _IN = f"--namespace={NAMESPACE}"
 
@@ -123,6 +123,8 @@ def settle(cluster: Cluster) -> None:
     if waiting:
         replace(cluster, *waiting)
     rolled_out(cluster)
+    # A watcher leaves some time after the agent it was for.
+    until("one watcher for each agent", lambda: _watchers(cluster) == len(cluster.nodes), PATIENCE)
 
 
 def rolled_out(cluster: Cluster) -> None:
@@ -130,6 +132,10 @@ def rolled_out(cluster: Cluster) -> None:
     for what in ("daemonset/squall-agent", "deployment/squall-controller"):
         cluster.kubectl("rollout", "status", what, _IN, f"--timeout={PATIENCE:.0f}s")
     until("a leader", lambda: leader(cluster) in pods(cluster, "controller"), PATIENCE)
+
+
+def _watchers(cluster: Cluster) -> int:
+    return sum(one.endswith(" watch") for one in holders(cluster))
 
 
 def _left(cluster: Cluster) -> str:

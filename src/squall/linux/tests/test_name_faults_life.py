@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
 import time
-from contextlib import suppress
 from dataclasses import replace
 
 import dns.message
@@ -168,27 +168,56 @@ async def test_containers_of_one_pod_share_a_network_and_end_one_by_one(cables, 
     assert said() == ADDRESS
 
 
-async def test_what_a_container_leaves_that_is_gone_is_taken_back(cables, names, said):
-    app = replace(cables.target, id="default/web/app")
-    sidecar = replace(cables.target, id="default/web/sidecar")
+@pytest.fixture
+def app(cables):
+    """Another container of the same pod: a process that may end, in the same network."""
+    network = f"--net=/proc/{cables.target.pid}/ns/net"
+    command = ["nsenter", network, "sh", "-c", "echo inside; exec sleep 600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"inside\n"
+        yield replace(
+            cables.target,
+            id="default/web/app",
+            pid=process.pid,
+            started=namespaces.started(process.pid),
+        )
+        process.kill()
+
+
+async def ends(target):
+    os.kill(target.pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while namespaces.alive(target):  # noqa: ASYNC110  (nothing tells of it)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same agent", "the next agent"])
+@pytest.mark.parametrize("told_first", [False, True])
+async def test_what_a_container_leaves_that_is_gone_is_taken_back(
+    cables, names, said, app, tmp_path, restarted, told_first
+):
     await names.apply(app, [RULE])
-    await names.apply(sidecar, [OTHER])
-    restarted = replace(app, started=app.started - 1)  # the process that was resolved is gone
-    names._holders.known[app.id] = restarted
-    with pytest.raises(TargetGone):
-        await names.apply(restarted, [])
+    await names.apply(cables.target, [OTHER])
+    holder = holder_of(names, cables.target)
+    if restarted:
+        await names.close()
+        names = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
+    await ends(app)
+    if told_first:
+        with pytest.raises(TargetGone):
+            await names.apply(app, [])
+    await names.apply(cables.target, [OTHER])
     assert said() == ADDRESS
     assert said("b.example") == "NXDOMAIN"
+    await names.apply(cables.target, [])
+    assert said("b.example") == ADDRESS
+    assert not _lives(holder.pid)
 
 
 async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names, tmp_path):
     await names.apply(cables.target, [RULE])
     holder = holder_of(names, cables.target)
-    with suppress(ProcessLookupError):
-        os.kill(cables.target.pid, signal.SIGKILL)
-    async with asyncio.timeout(5):
-        while namespaces.alive(cables.target):  # noqa: ASYNC110  (nothing tells of it)
-            await asyncio.sleep(0.01)
+    await ends(cables.target)
     with pytest.raises(TargetGone):
         await names.state(cables.target)
     assert not _lives(holder.pid)
