@@ -27,7 +27,7 @@ async def _filter() -> Capability:
         (volume / "file").write_text("true")
         rule = FileRule("trial/.", str(volume), methods=("read",), errno=EIO)
         wanted = FilesState((Volume(str(volume), (rule,)),))
-        files = LinuxFiles(folder, lease_seconds=TRIAL_SECONDS)
+        files = LinuxFiles(folder / "run", lease_seconds=TRIAL_SECONDS)
         try:
             async with _target() as target:
                 await files.apply(target, wanted)
