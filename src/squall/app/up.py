@@ -10,7 +10,7 @@ from typing import Any
 from squall.api.policy import Policy
 from squall.app.places import Places, alone, boot_id, node_name
 from squall.app.policies import publish
-from squall.app.running import act_until, asked_to_stop, watched
+from squall.app.running import act_until, asked_to_stop, children_without_threads, watched
 from squall.app.world import world
 from squall.cli.parts import UpSettings
 from squall.controller.loop import Controller
@@ -86,6 +86,7 @@ class Up:
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Run until SIGTERM or SIGINT, then restore every target and end."""
+        children_without_threads()
         stopping = asked_to_stop()
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)

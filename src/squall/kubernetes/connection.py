@@ -24,9 +24,9 @@ if TYPE_CHECKING:  # costs an import of wsproto, which only `exec` needs
 TIMEOUT_SECONDS = 10.0
 """For each of: connecting, sending, waiting for the next bytes of an answer."""
 
-KEPT_SECONDS = 75.0
+KEPT_SECONDS = 60.0
 """How long a connection that nobody uses is kept, since a new one costs a TLS handshake: longer
-than the pause between two renewals of a lease, and less than API servers keep it."""
+than the pause between two renewals of a lease, and less than API servers keep it (75 s, 90 s)."""
 
 _KEEPALIVE = [
     # A cut path shows as silence. On a quiet watch the kernel's probes notice it in 10 + 3 * 5 s.
