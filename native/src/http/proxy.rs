@@ -16,9 +16,11 @@ use super::fallback;
 use super::hooks::{self, Clients};
 use super::http2;
 use super::redirect;
+use super::room::{Entrance, Room};
+use super::timer;
 use super::tls;
 use super::visit::{is_tls, Visit, World};
-use crate::system::{self, check};
+use crate::system::check;
 
 /// Tells connections of ours from those of the target, where the target's are led to us.
 pub const MARK: u32 = 0x5351_4854;
@@ -50,37 +52,50 @@ impl Listeners {
 }
 
 /// Serves until the process ends.
-pub fn serve(listeners: Listeners, clients: Clients, world: Arc<World>) -> io::Result<()> {
+pub fn serve(
+    listeners: Listeners,
+    clients: Clients,
+    entrance: Entrance,
+    world: Arc<World>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let local = tokio::task::LocalSet::new();
-    let clients = Rc::new(clients);
-    for (listeners, outgoing) in [(listeners.incoming, false), (listeners.outgoing, true)] {
-        for listener in listeners.into_iter().flatten() {
-            let (clients, world) = (clients.clone(), world.clone());
-            let _guard = runtime.enter();
-            let listener = TcpListener::from_std(listener)?;
-            local.spawn_local(accept(listener, outgoing, clients, world));
+    let (clients, room) = (Rc::new(clients), Room::new(entrance));
+    tokio::task::LocalSet::new().block_on(&runtime, async move {
+        timer::begin()?;
+        for (listeners, outgoing) in [(listeners.incoming, false), (listeners.outgoing, true)] {
+            for listener in listeners.into_iter().flatten() {
+                let (clients, room, world) = (clients.clone(), room.clone(), world.clone());
+                let listener = TcpListener::from_std(listener)?;
+                tokio::task::spawn_local(accept(listener, outgoing, clients, room, world));
+            }
         }
-    }
-    runtime.block_on(local);
-    Ok(())
+        std::future::pending().await
+    })
 }
 
-async fn accept(listener: TcpListener, outgoing: bool, clients: Rc<Clients>, world: Arc<World>) {
+async fn accept(
+    listener: TcpListener,
+    outgoing: bool,
+    clients: Rc<Clients>,
+    room: Rc<Room>,
+    world: Arc<World>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let (clients, world) = (clients.clone(), world.clone());
+                let (clients, guest, world) = (clients.clone(), room.enter(), world.clone());
                 tokio::task::spawn_local(async move {
                     let _ = welcome(stream, from, outgoing, &clients, world).await;
+                    drop(guest);
                 });
             }
             Err(error) => {
-                system::log(&format!("accept: {error}"));
                 // Out of descriptors, mostly: connections that end give some back.
-                let _ = super::timer::sleep(Duration::from_millis(50)).await;
+                room.shut(&error.to_string());
+                timer::sleep(Duration::from_millis(50)).await;
+                room.look();
             }
         }
     }
