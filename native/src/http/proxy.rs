@@ -39,8 +39,10 @@ impl Listeners {
         let open = |address: &str| {
             let listener = std::net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
+            let fd = listener.as_raw_fd();
             // SAFETY: plain call. The queue of the standard library is short for a load test.
-            check(unsafe { libc::listen(listener.as_raw_fd(), 4096) })?;
+            check(unsafe { libc::listen(fd, 4096) })?;
+            set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?; // who is accepted inherits it
             Ok::<_, io::Error>(listener)
         };
         let both = || Ok::<_, io::Error>([Some(open("127.0.0.1:0")?), open("[::1]:0").ok()]);
@@ -109,14 +111,13 @@ async fn welcome(
     clients: &Clients,
     world: Arc<World>,
 ) -> io::Result<()> {
-    let to = match outgoing {
-        true => redirect::dialled(&client)?,
-        false => client.local_addr()?,
-    };
-    if client.local_addr()? == to && outgoing {
-        return Ok(()); // it came to our own port
+    let mut to = client.local_addr()?;
+    if outgoing {
+        let own = std::mem::replace(&mut to, redirect::dialled(&client)?);
+        if own == to {
+            return Ok(()); // it came to our own port
+        }
     }
-    client.set_nodelay(true)?;
     let fd = client.as_raw_fd();
     let visit = Rc::new(Visit::new(world.clone(), (to.port(), outgoing), fd));
     let route = Route {
@@ -258,7 +259,7 @@ async fn dial_in<'a>(
     world: &World,
 ) -> io::Result<(TcpStream, Ours<'a>)> {
     let four = server.is_ipv4();
-    let socket = loop {
+    let (socket, from) = loop {
         let socket = if four {
             TcpSocket::new_v4()?
         } else {
@@ -270,12 +271,15 @@ async fn dial_in<'a>(
             false => with_port(server, 0),
         };
         match socket.bind(from) {
-            Ok(()) => break socket,
+            Ok(()) => break (socket, from),
             Err(error) if four && error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }
     };
-    let address = socket.local_addr()?;
+    let address = match four {
+        true => from,
+        false => socket.local_addr()?,
+    };
     clients.insert(address, client)?;
     let ours = Ours { clients, address };
     Ok((socket.connect(server).await?, ours))
@@ -287,29 +291,11 @@ async fn dial_out(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    let (mark, bytes) = (MARK, size_of::<u32>() as libc::socklen_t);
-    // SAFETY: the option is as long as said.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MARK,
-            (&raw const mark).cast(),
-            bytes,
-        )
-    })?;
+    let fd = socket.as_raw_fd();
+    set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, MARK)?;
     if from.is_loopback() == to.ip().is_loopback() {
-        let port = 1;
-        // SAFETY: as above. The port is chosen with the peer, so few run out.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_BIND_ADDRESS_NO_PORT,
-                (&raw const port).cast::<libc::c_void>(),
-                bytes,
-            );
-        }
+        // The port is chosen with the peer, so few run out.
+        let _ = set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
         let _ = socket.bind(SocketAddr::new(from, 0)); // else the kernel chooses, as it would have
     }
     socket.connect(to).await
@@ -326,15 +312,14 @@ fn reset(fd: RawFd) {
         l_onoff: 1,
         l_linger: 0,
     };
-    let bytes = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the option is as long as said; on a socket that is gone it fails, and nothing is lost.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            bytes,
-        )
-    };
+    // On a socket that is gone it fails, and nothing is lost.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, linger);
+}
+
+/// `T` is what the option is.
+fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    let bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the option is as long as said.
+    let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), bytes) };
+    check(done).map(drop)
 }
