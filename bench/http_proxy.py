@@ -29,7 +29,7 @@ from squall.linux.tests.http_servers import dialled, ordered, rule
 from squall.linux.tests.two_namespaces import TwoNamespaces
 
 TARGET = "10.9.0.1"
-DIRECT, PROXIED, HAPROXY = 80, 8080, 8081
+DIRECT, PROXIED, HAPROXY, ONE_BY_ONE = 80, 8080, 8081, 8082
 CONNECTIONS = 32
 REPLY = "hello, this is thirty-one bytes"
 DELAY_MS = 10
@@ -58,6 +58,13 @@ frontend clients
   default_backend servers
 backend servers
   server one 127.0.0.1:{direct}
+frontend one_by_one
+  bind :{one_by_one}
+  default_backend servers_one_by_one
+backend servers_one_by_one
+  http-reuse never
+  option httpclose
+  server one 127.0.0.1:{direct}
 """
 
 
@@ -79,9 +86,11 @@ class Report:
         print(f"{what:<44} {value:>26}   {bound:<34} {'ok' if holds else 'MISSED'}", flush=True)
 
 
-def load(net: TwoNamespaces, port: int, seconds: float) -> Load:
+def load(net: TwoNamespaces, port: int, seconds: float, *headers: str) -> Load:
     inside = ("nsenter", f"--net={net.far}")
-    wrk = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", f"http://{TARGET}:{port}/")
+    more = [word for header in headers for word in ("-H", header)]
+    url = f"http://{TARGET}:{port}/"
+    wrk = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:.0f}s", *more, url)
     said = subprocess.run((*inside, *wrk), capture_output=True, text=True, check=True).stdout
     failed = sum(int(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", said))
     failed += sum(int(count) for count in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
@@ -97,7 +106,9 @@ def servers(net: TwoNamespaces, folder: Path) -> Iterator[int]:
     """Start them; gives the process id of HAProxy."""
     words = {"folder": folder, "reply": REPLY, "direct": DIRECT, "proxied": PROXIED}
     (folder / "nginx.conf").write_text(NGINX.format(**words))
-    (folder / "haproxy.cfg").write_text(HAPROXY_CONFIG.format(haproxy=HAPROXY, direct=DIRECT))
+    (folder / "haproxy.cfg").write_text(
+        HAPROXY_CONFIG.format(haproxy=HAPROXY, direct=DIRECT, one_by_one=ONE_BY_ONE)
+    )
     inside = ("nsenter", f"--net={net.near}")
     with contextlib.ExitStack() as stack:
         for command in (
@@ -108,7 +119,7 @@ def servers(net: TwoNamespaces, folder: Path) -> Iterator[int]:
             stack.callback(started.wait)
             stack.callback(started.terminate)
         deadline = time.monotonic() + 10
-        for port in (DIRECT, PROXIED, HAPROXY):
+        for port in (DIRECT, PROXIED, HAPROXY, ONE_BY_ONE):
             while True:
                 with contextlib.suppress(OSError), dialled(net.far, TARGET, port):
                     break
@@ -116,23 +127,28 @@ def servers(net: TwoNamespaces, folder: Path) -> Iterator[int]:
         yield started.pid
 
 
-def latencies(net: TwoNamespaces, count: int) -> list[float]:
-    """Median milliseconds of plain requests, delayed ones and bare sleeps as long, in turns."""
+def latencies(net: TwoNamespaces, count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of delayed requests; and of a bare sleep as long, then a plain one; in turns.
+
+    A plain request alone is no measure: it runs on what is awake and in the caches, and after ten
+    idle milliseconds nothing is. On a busy machine whoever has slept waits for a processor, too.
+    """
     client = http.client.HTTPConnection(TARGET, PROXIED, timeout=5)
     client.sock = dialled(net.far, TARGET, PROXIED)
-    times: dict[str, list[float]] = {"/": [], SLOW: []}
-    slept = []
-    for _ in range(count):
+
+    def took_ms(path: str, sleep_seconds: float) -> float:
         start = time.perf_counter()
-        time.sleep(DELAY_MS / 1000)
-        slept.append((time.perf_counter() - start) * 1000)
-        for path, taken in times.items():
-            start = time.perf_counter()
-            client.request("GET", path)
-            client.getresponse().read()
-            taken.append((time.perf_counter() - start) * 1000)
+        time.sleep(sleep_seconds)
+        client.request("GET", path)
+        client.getresponse().read()
+        return (time.perf_counter() - start) * 1000
+
+    slowed, slept = [], []
+    for _ in range(count):
+        slept.append(took_ms("/", DELAY_MS / 1000))
+        slowed.append(took_ms(SLOW, 0))
     client.close()
-    return [statistics.median(taken) for taken in (times["/"], times[SLOW], slept)]
+    return slowed, slept
 
 
 def processor_seconds(pid: int) -> float:
@@ -171,20 +187,32 @@ async def measure(
     report.row("requests/s, of HAProxy's", f"{ratio:.2f}", ">= 0.80", holds=ratio >= 0.8)
     dear = statistics.median(costs)
     report.row("processor time of one, of HAProxy's", f"{dear:.2f}", "<= 1.25", holds=dear <= 1.25)
+    # Each of our connections has one of its own to the server, so that this sees its client.
+    closing = []
+    for _ in range(options.rounds):
+        pair = [
+            await asyncio.to_thread(load, net, port, options.seconds, "Connection: close")
+            for port in (ONE_BY_ONE, PROXIED)
+        ]
+        closing.append(pair[1].per_second / pair[0].per_second)
+    ratio = statistics.median(closing)
+    what = "connections/s, of HAProxy's without reuse"
+    report.row(what, f"{ratio:.2f}", ">= 0.80", holds=ratio >= 0.8)
     while sent < options.requests:
         more = await asyncio.to_thread(load, net, PROXIED, options.seconds)
         sent, failed = sent + more.requests, failed + more.failed
     report.row(f"failed of {sent:,} requests", str(failed), "0", holds=failed == 0)
 
     await ordered(proxy, never, rule(path=SLOW, port=PROXIED, delay_us=DELAY_MS * 1000))
-    plain, slowed, slept = await asyncio.to_thread(latencies, net, options.samples)
-    error = slowed - plain - DELAY_MS
-    report.row(
-        f"error of a {DELAY_MS} ms delay, p50",
-        f"{error:+.3f} ms",
-        f"<= 0.5 ms; sleep {slept - DELAY_MS:+.3f}",
-        holds=abs(error) <= 0.5,
-    )
+    slowed, slept = await asyncio.to_thread(latencies, net, options.samples)
+    for nth in (1, 5):  # tenths: without those that had to wait for a processor, and the median
+        ours, bare = (statistics.quantiles(taken, n=10)[nth - 1] for taken in (slowed, slept))
+        report.row(
+            f"a {DELAY_MS} ms delay, beside a bare sleep, p{nth}0",
+            f"{ours - bare:+.3f} ms ({ours / bare:.2f})",
+            "<= 0.5 ms",
+            holds=ours - bare <= 0.5,
+        )
     resident = resident_mib(proxy.pid)
     report.row("most memory resident", f"{resident:.1f} MiB", "<= 20 MiB", holds=resident <= 20)
 

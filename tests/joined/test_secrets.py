@@ -102,6 +102,20 @@ async def test_nothing_is_written_while_nothing_changes(vault):
     assert vault.node_fault()["metadata"]["generation"] == before
 
 
+async def test_a_value_that_changes_is_followed_and_one_that_goes_is_kept(vault):
+    await vault.keep(shade=VALUE)
+    await vault.apply(selection="live")
+    await vault.let(1)
+    await vault.cluster.delete(SECRET, "vault", "palette")
+    await vault.let(LOOK_AGAIN_SECONDS + 1)
+    assert [{str(SHADE): VALUE}] == SEEN
+    assert vault.colors() == ["red"]
+    await vault.keep(shade=b"cobalt")
+    await vault.let(LOOK_AGAIN_SECONDS + 1)
+    assert [{str(SHADE): b"cobalt"}] == SEEN
+    assert vault.record()["phase"] == "Injected"
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

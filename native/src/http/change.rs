@@ -137,7 +137,7 @@ pub async fn suffer(rules: &[Arc<Armed>]) -> Result<(), End> {
             return Err(End::Reset);
         }
         if let Some(delay) = armed.delay() {
-            timer::sleep(delay).await.map_err(|_| End::Reset)?;
+            timer::sleep(delay).await;
         }
     }
     Ok(())
@@ -218,7 +218,8 @@ async fn collect<R: AsyncRead + Unpin>(
     let mut seen = framing.clone();
     let mut end = length;
     loop {
-        end += seen.take(&reader.held()[end..]).map_err(|_| End::Reset)?;
+        // What is not understood goes on as it came, with all that is held.
+        end += seen.take(&reader.held()[end..]).map_err(|_| End::Blind)?;
         if seen.done() || reader.ended && seen == Framing::UntilEnd {
             break;
         }

@@ -137,6 +137,11 @@ async fn send(to: &mut SendStream<Bytes>, mut bytes: Bytes, last: bool) -> Resul
     Ok(())
 }
 
+/// What a stream is reset with, where the other side of it has failed so.
 pub fn reason(error: h2::Error) -> Reason {
-    error.reason().unwrap_or(Reason::INTERNAL_ERROR)
+    match error.is_go_away() && error.is_remote() {
+        // It has not looked at the stream, and the client may ask again: RFC 9113, section 6.8.
+        true => Reason::REFUSED_STREAM,
+        false => error.reason().unwrap_or(Reason::INTERNAL_ERROR),
+    }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fallback;
-use super::flow::{Blind, Pump, Reader};
+use super::flow::{is_not_understood, Blind, Pump, Reader};
 use super::framing::Framing;
 use super::head::{self, Parsed, Request, Response};
 use super::rules::Scope;
@@ -35,6 +35,24 @@ pub enum End {
     Blind,
     /// It speaks HTTP/2; nothing of that is consumed.
     Http2,
+}
+
+/// May a server that speaks first have begun so in HTTP/2? It need not wait for its client before
+/// it sends its SETTINGS: RFC 9113, section 3.4.
+fn greets_in_http2(said: &[u8]) -> bool {
+    let frame = [
+        Some(0),
+        None,
+        None,
+        Some(4),
+        Some(0),
+        Some(0),
+        Some(0),
+        Some(0),
+        Some(0),
+    ];
+    let fits = |(said, byte): (&u8, &Option<u8>)| byte.is_none_or(|byte| byte == *said);
+    said.len() < AHEAD && said.iter().zip(&frame).all(fits)
 }
 
 /// A client, a server, and what is under way between them.
@@ -100,10 +118,12 @@ where
                 return Poll::Ready(Err(end));
             }
             let sent = answer.poll(&mut self.server, &mut self.to_client, context);
-            sent.map_err(|_| match self.server.ended {
-                true => End::Blind, // it ends early, and the client is to see that
-                false => End::Reset,
-            })
+            sent.map_err(
+                |error| match self.server.ended || is_not_understood(&error) {
+                    true => End::Blind, // it ends early, and the client is to see that
+                    false => End::Reset,
+                },
+            )
         })
         .await?;
         if self.refused {
@@ -122,8 +142,9 @@ where
         first: bool,
     ) -> Result<(Option<Arc<Scope>>, Request), End> {
         loop {
-            if self.server.ended || !self.server.held().is_empty() {
-                return Err(End::Blind); // it speaks unasked
+            let unasked = self.server.held();
+            if self.server.ended || !(unasked.is_empty() || first && greets_in_http2(unasked)) {
+                return Err(End::Blind);
             }
             let held = self.client.held();
             if !held.is_empty() {
@@ -207,7 +228,9 @@ where
             match pump.poll(&mut self.client, &mut self.to_server, context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) if self.client.ended => return Poll::Ready(End::Blind),
+                Poll::Ready(Err(error)) if self.client.ended || is_not_understood(&error) => {
+                    return Poll::Ready(End::Blind)
+                }
                 Poll::Ready(Err(_)) => self.refused = true, // it may have answered all the same
             }
         }

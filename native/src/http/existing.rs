@@ -16,12 +16,16 @@ use super::rules::Door;
 use super::visit::World;
 use crate::system::{self, own};
 
-/// How long a connection may be busy before it is reset all the same.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// So long a connection is reset only where its silence leaves no doubt.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// So long it may be busy before it is reset all the same.
+const LONGEST: Duration = Duration::from_millis(850);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Silent for so long after it has answered, a server is done.
-const SETTLED_MS: u32 = 20;
+/// Silent for so long, a server is done: it does not think in the middle of an answer.
+const SETTLED_MS: u32 = 250;
+/// Silent for so long, it may be done. The kernel cannot tell an end from a pause.
+const QUIET_MS: u32 = 20;
 
 const DUMP: u16 = 20; // SOCK_DIAG_BY_FAMILY
 const DESTROY: u16 = 21;
@@ -70,13 +74,13 @@ impl Socket {
     }
 
     /// Has the last request been answered? The server has spoken last then.
-    fn rests(&self, outgoing: bool) -> bool {
+    fn rests(&self, outgoing: bool, silent_ms: u32) -> bool {
         let [out, into] = self.segments;
         let (request, answer, unanswered) = match outgoing {
             true => (self.sent, self.received, into == 0 && out > 0),
             false => (self.received, self.sent, out == 0 && into > 0),
         };
-        !self.waiting && !unanswered && answer <= request && answer >= SETTLED_MS
+        !self.waiting && !unanswered && answer <= request && answer >= silent_ms
     }
 }
 
@@ -107,7 +111,11 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
     let cookies: HashSet<&[u8]> = dialled.iter().map(Socket::cookie).collect();
     let start = Instant::now();
     loop {
-        let late = start.elapsed() > PATIENCE;
+        let late = start.elapsed() > LONGEST;
+        let silent_ms = match start.elapsed() > PATIENCE {
+            true => QUIET_MS,
+            false => SETTLED_MS,
+        };
         let listed = diag.list()?;
         let own = own_inodes()?; // after the list, so that none is missing
         let is_past_us = |socket: &Socket| {
@@ -124,7 +132,7 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
             if !outgoing && !is_past_us(socket) {
                 continue;
             }
-            if !late && !socket.rests(outgoing) {
+            if !late && !socket.rests(outgoing, silent_ms) {
                 left += 1;
                 continue;
             }

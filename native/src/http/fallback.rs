@@ -13,7 +13,7 @@ pub async fn strikes(scope: &Scope) -> bool {
             return true;
         }
         if let Some(delay) = armed.delay() {
-            let _ = timer::sleep(delay).await; // without one it is not held
+            timer::sleep(delay).await;
         }
     }
     false

@@ -158,7 +158,7 @@ impl Pump {
     ) -> Poll<io::Result<()>> {
         loop {
             let more = self.framing.take(&reader.held()[self.sending..]);
-            self.sending += more.map_err(io::Error::other)?;
+            self.sending += more.map_err(not_understood)?;
             while self.sending > 0 {
                 let bytes = &reader.held()[..self.sending];
                 let sent = ready!(Pin::new(&mut *writer).poll_write(context, bytes))?;
@@ -180,6 +180,15 @@ impl Pump {
             let _ = flushed;
         }
     }
+}
+
+fn not_understood(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// Has a pump stopped for what it was given, all of which is still held?
+pub fn is_not_understood(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// One direction of a connection that nobody looks into.

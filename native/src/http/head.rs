@@ -81,8 +81,11 @@ impl Said {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 14 if is("content-length") => {
-                    let text = std::str::from_utf8(header.value).ok()?;
-                    said.length = Some(text.parse().ok()?);
+                    let length = number(header.value)?;
+                    if said.length.is_some_and(|before| before != length) {
+                        return None; // whichever we took, the server may take the other
+                    }
+                    said.length = Some(length);
                 }
                 17 if is("transfer-encoding") => {
                     let text = std::str::from_utf8(header.value).ok()?;
@@ -101,6 +104,16 @@ impl Said {
     }
 }
 
+/// Digits and nothing else: a sign, which Rust takes, is no length to a server.
+fn number(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits)?
+        .parse()
+        .ok()
+}
+
 /// Reads the head of a request, and asks the rules of its port about it.
 pub fn request(bytes: &[u8], scope: Option<&Arc<Scope>>) -> Parsed<Request> {
     let mut space = [const { MaybeUninit::uninit() }; HEADERS];
@@ -114,8 +127,9 @@ pub fn request(bytes: &[u8], scope: Option<&Arc<Scope>>) -> Parsed<Request> {
         return Parsed::Foreign;
     };
     let framing = match (said.encoded, said.chunked, said.length) {
-        (true, true, _) => Framing::chunked(),
-        (true, false, _) => return Parsed::Foreign, // nobody knows where it ends
+        // Nobody knows where these end: some servers of HTTP/1.0 have no encodings.
+        (true, chunked, _) if !chunked || parsed.version == Some(0) => return Parsed::Foreign,
+        (true, ..) => Framing::chunked(),
         (false, _, length) => Framing::Length(length.unwrap_or(0)),
     };
     let method = parsed.method.unwrap_or_default();
@@ -166,7 +180,7 @@ pub fn response(bytes: &[u8], request: &Request) -> Parsed<Response> {
     let framing = match (said.encoded, said.chunked, said.length) {
         _ if tunnel => Framing::UntilEnd,
         _ if request.is_head || code / 100 == 1 || code == 204 || code == 304 => Framing::NONE,
-        (true, true, _) => Framing::chunked(),
+        (true, true, _) if parsed.version == Some(1) => Framing::chunked(),
         (false, _, Some(length)) => Framing::Length(length),
         _ => Framing::UntilEnd,
     };
@@ -267,10 +281,31 @@ mod tests {
             request(b"\x16\x03\x01\x02", None),
             Parsed::Foreign
         ));
-        assert!(matches!(
-            request(b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n", None),
-            Parsed::Foreign
-        ));
+    }
+
+    #[test]
+    fn a_request_that_servers_end_in_different_places_is_foreign() {
+        for told in [
+            "Content-Length: x",
+            "Content-Length: +5",
+            "Content-Length: 5, 5",
+            "Content-Length: 5\r\nContent-Length: 6",
+            "Content-Length:",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: chunked, gzip",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+            "Transfer-Encoding: \u{b}chunked",
+            "Transfer-Encoding : chunked",
+            "A: b\r\n folded",
+        ] {
+            let head = format!("PUT / HTTP/1.1\r\n{told}\r\n\r\n");
+            let parsed = request(head.as_bytes(), None);
+            assert!(matches!(parsed, Parsed::Foreign), "{told}");
+        }
+        let old = b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(matches!(request(old, None), Parsed::Foreign));
+        let twice = asked("PUT / HTTP/1.1\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n");
+        assert_eq!(twice.framing, Framing::Length(5));
     }
 
     #[test]

@@ -10,8 +10,9 @@
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::room::Entrance;
 use crate::bpf::{self, Assembler, Compute, Function, If, Purpose, Width};
 use crate::system::{check, own};
 
@@ -20,7 +21,8 @@ use crate::system::{check, own};
 pub const OUR_NETWORK: [u8; 3] = [127, 83, 81];
 
 const PORTS: u32 = 1024;
-const CONNECTIONS: u32 = 1 << 17;
+/// As many connections can be at once.
+pub const CONNECTIONS: u32 = 1 << 17;
 
 /// Cookie of the namespace, address, port, padding.
 const KEY_BYTES: usize = 32;
@@ -40,19 +42,14 @@ pub struct Hooks {
 
 impl Hooks {
     /// Leads connections to `listeners` (IPv4, IPv6) in the namespace of this thread; none as yet.
-    pub fn attach(listeners: &[Option<&dyn AsRawFd>; 2]) -> io::Result<Self> {
+    pub fn attach(listeners: [Option<RawFd>; 2]) -> io::Result<(Self, Entrance)> {
         let ports = bpf::table(4, 1, PORTS)?;
         let clients = bpf::table(KEY_BYTES as u32, VALUE_BYTES as u32, CONNECTIONS)?;
-        let sockets = bpf::sockets(2)?;
-        for (place, listener) in (0u32..).zip(listeners) {
-            if let Some(listener) = listener {
-                let fd = listener.as_raw_fd() as u64;
-                bpf::insert(&sockets, &place.to_ne_bytes(), &fd.to_ne_bytes())?;
-            }
-        }
+        let entrance = Entrance::new(bpf::sockets(2)?, listeners);
+        entrance.open()?;
         let namespace = File::open("/proc/thread-self/ns/net")?;
         let cookie = cookie(listeners)?;
-        let lead = lead(&ports, &clients, &sockets, cookie)
+        let lead = lead(&ports, &clients, entrance.sockets(), cookie)
             .load_for(Purpose::SOCKET_LOOKUP, c"squall_http")?;
         let mut links = vec![bpf::link_in(&lead, Purpose::SOCKET_LOOKUP, &namespace)?];
         let told = tell(&clients);
@@ -61,14 +58,15 @@ impl Hooks {
             Ok(more) => links.extend(more),
             Err(error) => crate::system::log(&format!("servers see us as client: {error}")),
         }
-        Ok(Self {
+        let hooks = Self {
             ports,
             clients,
             cookie,
             led: Vec::new(),
             address_kept,
             _links: links,
-        })
+        };
+        Ok((hooks, entrance))
     }
 
     /// Leads exactly these ports to us from now on; gives those that were not led before.
@@ -288,13 +286,9 @@ fn words(cookie: u64) -> [i32; 2] {
 }
 
 /// The number by which the kernel tells network namespaces apart (Linux 5.14).
-fn cookie(sockets: &[Option<&dyn AsRawFd>; 2]) -> io::Result<u64> {
+fn cookie(sockets: [Option<RawFd>; 2]) -> io::Result<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let socket = sockets
-        .iter()
-        .flatten()
-        .next()
-        .map_or(-1, |one| one.as_raw_fd());
+    let socket = sockets.into_iter().flatten().next().unwrap_or(-1);
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the buffer is as long as said.

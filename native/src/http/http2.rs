@@ -23,13 +23,15 @@ use super::edit;
 use super::exchange::{End, Link};
 use super::flow::Reader;
 use super::grpc::{self, Cut};
+use super::head::LONGEST;
 use super::parts::Head;
 use super::rules::{add_one, Armed};
 use super::visit::Visit;
 
-/// What a sender may send ahead, for a stream and for a connection.
+/// What a sender may send ahead, for a stream and for a connection: streams that nobody reads must
+/// not take the room of those that are read.
 const STREAM_WINDOW: u32 = 256 << 10;
-const WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 256 * STREAM_WINDOW;
 
 /// One side of a link, as one.
 struct Side<'a, R, W>(&'a mut Reader<R>, &'a mut W);
@@ -64,14 +66,16 @@ where
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW);
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(LONGEST as u32);
     builder.enable_push(false);
     let (upstream, mut server) = builder.handshake::<_, Bytes>(server).await?;
     let client = Side(&mut link.client, &mut link.to_client);
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW);
+        .initial_connection_window_size(WINDOW)
+        .max_header_list_size(LONGEST as u32);
     let mut client = builder.handshake::<_, Bytes>(client).await?;
     let mut upstream = Some(upstream);
     let mut leaving = false;
@@ -81,8 +85,18 @@ where
             upstream = None;
             client.graceful_shutdown();
         }
-        match client.poll_accept(context) {
-            Poll::Ready(Some(Ok((request, mut respond)))) => match &upstream {
+        let Poll::Ready(accepted) = client.poll_accept(context) else {
+            return Poll::Pending;
+        };
+        let goes_away = |server: &mut SendRequest<Bytes>| {
+            matches!(server.poll_ready(context), Poll::Ready(Err(_)))
+        };
+        if upstream.as_mut().is_some_and(goes_away) {
+            upstream = None; // it takes no more, and is to end when all is answered
+            client.graceful_shutdown();
+        }
+        match accepted {
+            Some(Ok((request, mut respond))) => match &upstream {
                 Some(upstream) => {
                     let (upstream, visit) = (upstream.clone(), visit.clone());
                     visit.enter();
@@ -96,9 +110,8 @@ where
                 }
                 None => respond.send_reset(Reason::REFUSED_STREAM),
             },
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(None) => return Poll::Ready(Ok(())),
-            Poll::Pending => return Poll::Pending,
+            Some(Err(error)) => return Poll::Ready(Err(error)),
+            None => return Poll::Ready(Ok(())),
         }
     })
     .await
@@ -158,6 +171,9 @@ async fn answered(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<Response<RecvStream>, Reason> {
     poll_fn(|context| {
+        while let Poll::Ready(Some(Ok(early))) = response.poll_informational(context) {
+            let _ = respond.send_informational(early); // the client has gone, if this fails
+        }
         if let Poll::Ready(answered) = Pin::new(&mut response).poll(context) {
             return Poll::Ready(answered.map_err(reason));
         }

@@ -20,6 +20,7 @@ mod parts;
 mod proxy;
 mod redirect;
 mod request;
+mod room;
 mod rules;
 mod secrets;
 mod timer;
@@ -67,8 +68,8 @@ impl Held {
         system::raise_descriptors(); // a connection takes two, and a delay one more
         let listeners = Listeners::open().map_err(failure("listen"))?;
         let incoming = listeners.incoming.each_ref();
-        let incoming = incoming.map(|one| one.as_ref().map(|one| one as &dyn AsRawFd));
-        let hooks = Hooks::attach(&incoming).map_err(|error| Failure {
+        let incoming = incoming.map(|one| one.as_ref().map(AsRawFd::as_raw_fd));
+        let (hooks, entrance) = Hooks::attach(incoming).map_err(|error| Failure {
             status: system::EXIT_UNSUPPORTED,
             message: format!("lead connections to us: {error}"),
         })?;
@@ -79,7 +80,7 @@ impl Held {
         let world = Arc::new(World::default());
         let shared = world.clone();
         std::thread::spawn(move || {
-            let served = proxy::serve(listeners, clients, shared);
+            let served = proxy::serve(listeners, clients, entrance, shared);
             system::log(&format!("connections are no longer served: {served:?}"));
             std::process::exit(1); // and so nobody is led to us any more
         });

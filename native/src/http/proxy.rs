@@ -16,9 +16,11 @@ use super::fallback;
 use super::hooks::{self, Clients};
 use super::http2;
 use super::redirect;
+use super::room::{Entrance, Room};
+use super::timer;
 use super::tls;
 use super::visit::{is_tls, Visit, World};
-use crate::system::{self, check};
+use crate::system::check;
 
 /// Tells connections of ours from those of the target, where the target's are led to us.
 pub const MARK: u32 = 0x5351_4854;
@@ -37,8 +39,10 @@ impl Listeners {
         let open = |address: &str| {
             let listener = std::net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
+            let fd = listener.as_raw_fd();
             // SAFETY: plain call. The queue of the standard library is short for a load test.
-            check(unsafe { libc::listen(listener.as_raw_fd(), 4096) })?;
+            check(unsafe { libc::listen(fd, 4096) })?;
+            set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?; // who is accepted inherits it
             Ok::<_, io::Error>(listener)
         };
         let both = || Ok::<_, io::Error>([Some(open("127.0.0.1:0")?), open("[::1]:0").ok()]);
@@ -50,37 +54,50 @@ impl Listeners {
 }
 
 /// Serves until the process ends.
-pub fn serve(listeners: Listeners, clients: Clients, world: Arc<World>) -> io::Result<()> {
+pub fn serve(
+    listeners: Listeners,
+    clients: Clients,
+    entrance: Entrance,
+    world: Arc<World>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let local = tokio::task::LocalSet::new();
-    let clients = Rc::new(clients);
-    for (listeners, outgoing) in [(listeners.incoming, false), (listeners.outgoing, true)] {
-        for listener in listeners.into_iter().flatten() {
-            let (clients, world) = (clients.clone(), world.clone());
-            let _guard = runtime.enter();
-            let listener = TcpListener::from_std(listener)?;
-            local.spawn_local(accept(listener, outgoing, clients, world));
+    let (clients, room) = (Rc::new(clients), Room::new(entrance));
+    tokio::task::LocalSet::new().block_on(&runtime, async move {
+        timer::begin()?;
+        for (listeners, outgoing) in [(listeners.incoming, false), (listeners.outgoing, true)] {
+            for listener in listeners.into_iter().flatten() {
+                let (clients, room, world) = (clients.clone(), room.clone(), world.clone());
+                let listener = TcpListener::from_std(listener)?;
+                tokio::task::spawn_local(accept(listener, outgoing, clients, room, world));
+            }
         }
-    }
-    runtime.block_on(local);
-    Ok(())
+        std::future::pending().await
+    })
 }
 
-async fn accept(listener: TcpListener, outgoing: bool, clients: Rc<Clients>, world: Arc<World>) {
+async fn accept(
+    listener: TcpListener,
+    outgoing: bool,
+    clients: Rc<Clients>,
+    room: Rc<Room>,
+    world: Arc<World>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let (clients, world) = (clients.clone(), world.clone());
+                let (clients, guest, world) = (clients.clone(), room.enter(), world.clone());
                 tokio::task::spawn_local(async move {
                     let _ = welcome(stream, from, outgoing, &clients, world).await;
+                    drop(guest);
                 });
             }
             Err(error) => {
-                system::log(&format!("accept: {error}"));
                 // Out of descriptors, mostly: connections that end give some back.
-                let _ = super::timer::sleep(Duration::from_millis(50)).await;
+                room.shut(&error.to_string());
+                timer::sleep(Duration::from_millis(50)).await;
+                room.look();
             }
         }
     }
@@ -94,14 +111,13 @@ async fn welcome(
     clients: &Clients,
     world: Arc<World>,
 ) -> io::Result<()> {
-    let to = match outgoing {
-        true => redirect::dialled(&client)?,
-        false => client.local_addr()?,
-    };
-    if client.local_addr()? == to && outgoing {
-        return Ok(()); // it came to our own port
+    let mut to = client.local_addr()?;
+    if outgoing {
+        let own = std::mem::replace(&mut to, redirect::dialled(&client)?);
+        if own == to {
+            return Ok(()); // it came to our own port
+        }
     }
-    client.set_nodelay(true)?;
     let fd = client.as_raw_fd();
     let visit = Rc::new(Visit::new(world.clone(), (to.port(), outgoing), fd));
     let route = Route {
@@ -243,7 +259,7 @@ async fn dial_in<'a>(
     world: &World,
 ) -> io::Result<(TcpStream, Ours<'a>)> {
     let four = server.is_ipv4();
-    let socket = loop {
+    let (socket, from) = loop {
         let socket = if four {
             TcpSocket::new_v4()?
         } else {
@@ -255,12 +271,15 @@ async fn dial_in<'a>(
             false => with_port(server, 0),
         };
         match socket.bind(from) {
-            Ok(()) => break socket,
+            Ok(()) => break (socket, from),
             Err(error) if four && error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
         }
     };
-    let address = socket.local_addr()?;
+    let address = match four {
+        true => from,
+        false => socket.local_addr()?,
+    };
     clients.insert(address, client)?;
     let ours = Ours { clients, address };
     Ok((socket.connect(server).await?, ours))
@@ -272,29 +291,11 @@ async fn dial_out(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    let (mark, bytes) = (MARK, size_of::<u32>() as libc::socklen_t);
-    // SAFETY: the option is as long as said.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MARK,
-            (&raw const mark).cast(),
-            bytes,
-        )
-    })?;
+    let fd = socket.as_raw_fd();
+    set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, MARK)?;
     if from.is_loopback() == to.ip().is_loopback() {
-        let port = 1;
-        // SAFETY: as above. The port is chosen with the peer, so few run out.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_BIND_ADDRESS_NO_PORT,
-                (&raw const port).cast::<libc::c_void>(),
-                bytes,
-            );
-        }
+        // The port is chosen with the peer, so few run out.
+        let _ = set_option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
         let _ = socket.bind(SocketAddr::new(from, 0)); // else the kernel chooses, as it would have
     }
     socket.connect(to).await
@@ -311,15 +312,14 @@ fn reset(fd: RawFd) {
         l_onoff: 1,
         l_linger: 0,
     };
-    let bytes = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the option is as long as said; on a socket that is gone it fails, and nothing is lost.
-    unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            bytes,
-        )
-    };
+    // On a socket that is gone it fails, and nothing is lost.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, linger);
+}
+
+/// `T` is what the option is.
+fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
+    let bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the option is as long as said.
+    let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), bytes) };
+    check(done).map(drop)
 }

@@ -12,7 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, NamedGroup, RootCertStore, ServerConfig,
+    SignatureAlgorithm, SignatureScheme,
+};
 
 use super::request;
 use super::rules::Scope;
@@ -95,6 +98,25 @@ impl Identity<'_> {
         config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
+    }
+
+    /// Do we know a way to answer this client? Old ones may speak to their server in a way that we
+    /// do not know; they had better do so.
+    pub fn can_answer(&self, hello: &ClientHello) -> bool {
+        let algorithm = match self {
+            Self::Server(key) => key.key.algorithm(),
+            Self::Authority(_) => SignatureAlgorithm::ECDSA,
+        };
+        let provider = provider();
+        let suites = provider.cipher_suites.iter().filter(|ours| {
+            ours.usable_for_signature_algorithm(algorithm)
+                && hello.cipher_suites().contains(&ours.suite())
+        });
+        let groups = |asked: &[NamedGroup]| {
+            let mut ours = provider.kx_groups.iter();
+            ours.any(|ours| asked.contains(&ours.name()))
+        };
+        suites.count() > 0 && hello.named_groups().is_none_or(groups)
     }
 
     /// How we call the server, offering what the client offered; tells whether it asks who we are.

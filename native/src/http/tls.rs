@@ -30,7 +30,7 @@ pub enum Opened {
     Lost,
 }
 
-/// A client, and what it has said so far.
+/// A client, and what it has said so far; it hears nothing as long.
 pub struct Recorder {
     pub stream: TcpStream,
     pub said: Vec<u8>,
@@ -51,8 +51,17 @@ pub async fn open(
         said: Vec::new(),
         recording: true,
     };
-    let Ok(mut start) = LazyConfigAcceptor::new(Acceptor::default(), recorder).await else {
-        return Opened::Lost;
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), recorder);
+    let mut start = match (&mut acceptor).await {
+        Ok(start) => start,
+        Err(_) => {
+            let Some(mut client) = acceptor.take_io() else {
+                return Opened::Lost;
+            };
+            client.recording = false;
+            visit.sealed("", scope); // the server may read what we do not
+            return Opened::Sealed(client);
+        }
     };
     start.io.recording = false;
     let hello = start.client_hello();
@@ -64,7 +73,8 @@ pub async fn open(
         .map(|all| all.map(<[u8]>::to_vec).collect())
         .unwrap_or_default();
     let identity = secrets.identity(visit.door.0, visit.door.1, scope);
-    let Some(identity) = identity.filter(|_| !visit.is_pinned(&name)) else {
+    let identity = identity.filter(|one| !visit.is_pinned(&name) && one.can_answer(&hello));
+    let Some(identity) = identity else {
         visit.sealed(&name, scope);
         return Opened::Sealed(start.io);
     };
@@ -143,6 +153,9 @@ impl AsyncWrite for Recorder {
         context: &mut Context,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.recording {
+            return Poll::Ready(Ok(bytes.len())); // that we do not understand is none of its business
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

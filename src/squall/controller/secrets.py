@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -26,11 +27,13 @@ class Secrets:
 
     def __init__(self, cluster: Cluster, recipient: Callable[[str], str]) -> None:
         self._cluster, self._recipient = cluster, recipient
+        self._followed: dict[str, bytes] = {}
+        """By NodeFault: a digest of what was sealed last, to see that a Secret has changed."""
 
     async def complete(
         self, kind: FaultKind, seen: Seen, assigned: Sequence[Assigned], decision: Decision
     ) -> tuple[Decision, float | None]:
-        """Seal what a decision orders, and anew what its agent cannot open any more.
+        """Seal what a decision orders, and anew what its agent cannot open or what has changed.
 
         Returns:
             The decision to carry out, and seconds after which to look again; None: no need.
@@ -38,6 +41,8 @@ class Secrets:
         Raises:
             ApiError: the API does not answer; decide again.
         """
+        for name in decision.remove:
+            self._followed.pop(name, None)
         needed = kind.secrets(seen.spec) if seen.spec is not None else ()
         if not needed:
             return decision, None
@@ -46,18 +51,28 @@ class Secrets:
             if one.name not in decision.remove:
                 put.setdefault(one.name, one.spec)
         there = {one.name: one.spec for one in assigned}
-        unfit = {name: spec for name, spec in put.items() if self._unfit(spec)}
-        if unfit:
-            values = await self._values(needed)
-            for name, spec in unfit.items():
-                put[name] = spec.model_copy(update={"sealed": self._sealed(spec, values)})
+        acting = {name: spec for name, spec in put.items() if _acts(spec)}
+        if acting:
+            unfit = [name for name, spec in acting.items() if self._unfit(spec)]
+            try:
+                values = await self._values(needed)
+            except ApiError:
+                if unfit:
+                    raise
+                values = "what was read before will do"
+            for name, spec in acting.items():
+                if name in unfit or self._outdated(name, values):
+                    put[name] = spec.model_copy(update={"sealed": self._sealed(spec, values)})
+                    self._followed[name] = _digest(values)
         changed = tuple((name, spec) for name, spec in put.items() if spec != there.get(name))
         again = LOOK_AGAIN_SECONDS if any(spec.targets for spec in put.values()) else None
         return replace(decision, put=changed), again
 
+    def _outdated(self, name: str, values: Mapping[str, bytes] | str) -> bool:
+        """Is something else sealed? A Secret that has gone since is none to follow."""
+        return not isinstance(values, str) and self._followed.get(name) != _digest(values)
+
     def _unfit(self, spec: NodeFaultSpec) -> bool:
-        if spec.desired_phase == "Stop" or not spec.targets:
-            return False
         sealed, recipient = spec.sealed, self._recipient(spec.node_name)
         return sealed is None or not sealed.box or sealed.recipient != recipient
 
@@ -101,3 +116,17 @@ class Secrets:
             why = f"what the agent of {spec.node_name} has told is no key: {wrong}"
             return SealedValues(problem=why)
         return SealedValues(recipient=recipient, box=box)
+
+
+def _acts(spec: NodeFaultSpec) -> bool:
+    return spec.desired_phase != "Stop" and bool(spec.targets)
+
+
+def _digest(values: Mapping[str, bytes] | str) -> bytes:
+    if isinstance(values, str):
+        return b""
+    whole = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        for part in (name.encode(), value):
+            whole.update(len(part).to_bytes(8) + part)
+    return whole.digest()

@@ -297,3 +297,73 @@ async def test_streams_are_aborted_and_changed_one_by_one(net, serving, proxy):
     assert aborted.reset == 2  # INTERNAL_ERROR
     assert (changed.headers[":status"], changed.headers["x-path"]) == ("418", "/new")
     assert changed.data == MESSAGE * 5
+
+
+OLD_HELLO = (
+    bytes.fromhex("1603010035 01000031 0303")
+    + bytes(32)
+    + bytes.fromhex("00 000a c02bc02f002f000a00ff 0100")
+)
+"""TLS 1.2 without a single extension, as old clients begin."""
+
+
+@pytest.mark.parametrize("said", [OLD_HELLO, b"\x16\x03\x01\x00\x05hello, no TLS"])
+async def test_a_beginning_that_we_cannot_read_reaches_the_server_as_it_is(
+    net, serving, proxy, server, said
+):
+    def echo(connection: socket.socket) -> None:
+        heard = b""
+        while len(heard) < len(said) and (part := connection.recv(65536)):
+            heard += part
+        connection.sendall(heard)
+
+    serving(echo)
+    await ordered(proxy, rule("Response", 443, **TEAPOT), **own(server))
+    with dialled(net.far, NEAR, 443) as client:
+        client.sendall(said)
+        heard = b""
+        while part := client.recv(65536):
+            heard += part
+    assert heard == said
+    assert (await counted(proxy))["sealed"] == 1
+
+
+async def test_a_client_whose_ciphers_we_do_not_know_is_left_to_its_server(
+    net, serving, proxy, server, tmp_path
+):
+    ciphers = "ECDHE-ECDSA-AES128-SHA256"
+    context = context_of(server, tmp_path)
+    context.set_ciphers(f"{ciphers}:ECDHE-ECDSA-AES128-GCM-SHA256")
+    serving(encrypted(context, mirror))
+    await ordered(proxy, rule("Response", 443, **TEAPOT), **own(server))
+    old = ssl.create_default_context(cadata=server.certificate)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    old.set_ciphers(ciphers)
+    with (
+        dialled(net.far, NEAR, 443) as plain,
+        old.wrap_socket(plain, server_hostname=NAME) as client,
+    ):
+        assert status(client) == b"200"
+    with opened(net.far, NEAR, server) as client:
+        assert status(client) == b"418"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_from_before_the_fault_is_begun_anew(
+    net, serving, proxy, server, tmp_path, version
+):
+    serving(encrypted(context_of(server, tmp_path), mirror))
+    context = ssl.create_default_context(cadata=server.certificate)
+    context.maximum_version = context.minimum_version = version
+
+    def visit(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        with (
+            dialled(net.far, NEAR, 443) as plain,
+            context.wrap_socket(plain, server_hostname=NAME, session=session) as client,
+        ):
+            return status(client), client.session
+
+    code, session = visit(None)
+    assert (code, session is not None) == (b"200", True)
+    await ordered(proxy, rule("Response", 443, **TEAPOT), **own(server))
+    assert visit(session)[0] == b"418"
