@@ -22,7 +22,7 @@ from tests.kubernetes.conftest import new_namespace
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.host, pytest.mark.timeout(120)]
 
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 8.0
 HEALED_WITHIN_SECONDS = LEASE_SECONDS + 6
 WAITS_ALONE = ("unshare", "--net", "--", "sh", "-c", "ip link set lo up; exec sleep 600")
 
