@@ -114,7 +114,7 @@ class NodeAgent:
                 lease_seconds=settings.lease_seconds,
                 allow_host_network=self._policy.allow_host_network,
             ),
-            Processes(),
+            Processes(of_kubelet=True),
             journal,
             node_name=settings.node_name,
             lease_seconds=settings.lease_seconds,

@@ -29,6 +29,9 @@ _PARENTS = (
     (re.compile(r"(?:^|/)docker/"), "docker"),
     (re.compile(r"libpod"), "podman"),
 )
+# How the kubelet names the cgroup of a pod: by its uid or, of a static one, by the hash of its
+# file. systemd's slices have no hyphens.
+_POD = re.compile(r"(?:^|[/-])pod([0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?=[/.:]|$)")
 _UNKNOWN = "containerd"  # bare digits below kubepods or a namespace of containerd's own
 
 
@@ -69,6 +72,11 @@ def membership(cgroup: str) -> Membership | None:
             prefix, digits = found[-1][1], found[-1][2]
             deepest = Membership(digits, _runtime(prefix, path[: found[-1].end()]))
     return deepest
+
+
+def pods(cgroup: str) -> frozenset[str]:
+    """Name every pod that the lines of /proc/PID/cgroup say a process is in, by uid."""
+    return frozenset(found.replace("_", "-") for found in _POD.findall(cgroup))
 
 
 def _runtime(prefix: str | None, path: str) -> str:
@@ -132,10 +140,29 @@ def _stat(process: Path) -> tuple[int, int] | None:
 
 
 class Processes:
-    """Finds containers by `/proc/*/cgroup` alone, so that every runtime works."""
+    """Finds containers by `/proc/*/cgroup` alone, so that every runtime works.
 
-    def __init__(self, proc: Path = PROC) -> None:
-        self._proc = proc
+    Args:
+        proc: where to look.
+        of_kubelet: are pods what a kubelet takes for them? Else somebody made them up.
+    """
+
+    def __init__(self, proc: Path = PROC, *, of_kubelet: bool = False) -> None:
+        self._proc, self._of_kubelet = proc, of_kubelet
+
+    def in_pod(self, pid: int, uids: Collection[str]) -> bool:
+        """May a process be one of a pod with one of these uids? The kernel says whose it is.
+
+        Where its cgroup names no pod, as with kubelets that make none for pods, nothing is known.
+        """
+        if not self._of_kubelet:
+            return True
+        try:
+            cgroup = (self._proc / str(pid) / "cgroup").read_text(errors="replace")
+        except OSError:
+            return False
+        named = pods(cgroup)
+        return not named or not named.isdisjoint(uids)
 
     async def resolve(self, container_ids: Collection[str]) -> Mapping[str, tuple[int, int]]:
         """Find the init process of containers, all in one pass.

@@ -10,6 +10,12 @@ class FakeProcesses:
         self.running = dict(running or {})
         self.asked: list[frozenset[str]] = []
         """What was looked up, one entry for each look through the processes."""
+        self.elsewhere: set[int] = set()
+        """Processes that are in no cgroup of the pod that claims them."""
+
+    def in_pod(self, pid: int, uids: Collection[str]) -> bool:
+        """Say so of all but those that are elsewhere."""
+        return pid not in self.elsewhere
 
     async def resolve(self, container_ids: Collection[str]) -> Mapping[str, tuple[int, int]]:
         """Find what runs."""

@@ -11,6 +11,8 @@ from squall.injection.world.target import Target
 from squall.node.journal import Touched
 from squall.node.notes import LaneKey
 
+STATIC = "kubernetes.io/config.mirror"
+"""Annotation of a pod that a kubelet runs from a file, and shows to the API; nobody can add it."""
 _PREFIX = re.compile(r"^[a-z0-9.-]+://")
 
 
@@ -26,6 +28,9 @@ class Processes(Protocol):
         Returns:
             (pid, start time in clock ticks) by container id; what does not run is absent.
         """
+
+    def in_pod(self, pid: int, uids: Collection[str]) -> bool:
+        """May a process be one of a pod with one of these uids? The kernel says whose it is."""
 
 
 class Finder(Protocol):
@@ -78,6 +83,8 @@ class Targets:
         self._found: dict[str, tuple[int, int]] = {}
         self._running: dict[str, tuple[str, ...]] = {}
         """Container ids by uid of every pod on this node, in the order of its status."""
+        self._hashes: dict[str, str] = {}
+        """Under which hash the kubelet knows a static pod, by the uid that the API knows it by."""
 
     def saw(self, event: Event) -> str:
         """Take in a change of a pod of this node; returns its uid when its containers changed."""
@@ -87,8 +94,12 @@ class Targets:
         before = self._running.get(uid)
         if event.change is Change.DELETED or _finished(event.object):
             self._running.pop(uid, None)
+            self._hashes.pop(uid, None)
         else:
             self._running[uid] = _running(event.object)
+            annotations = event.object["metadata"].get("annotations") or {}
+            if STATIC in annotations:
+                self._hashes[uid] = str(annotations[STATIC])
         now = self._running.get(uid)
         for ended in set(before or ()) - set(now or ()):
             self._found.pop(ended, None)
@@ -126,6 +137,12 @@ class Targets:
         await self.learn(candidates)
         for candidate in candidates:
             if process := self._found.get(candidate):
+                names = (key.pod_uid, self._hashes.get(key.pod_uid, key.pod_uid))
+                # Who may write the status of a pod may name any container in it.
+                if not self._processes.in_pod(process[0], names):
+                    raise TargetGone(
+                        f"{key.target}: container {candidate[:12]} is in the cgroup of another pod"
+                    )
                 return Target(key.target, key.pod_uid, candidate, *process, host_network)
         if key.pod_uid in self._running and (not key.container or not container_id):
             raise TryAgain(f"{key.target}: no container of the pod runs just now; waiting for it")

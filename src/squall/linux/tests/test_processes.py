@@ -12,6 +12,7 @@ from squall.linux.processes import (
     gone,
     inits,
     membership,
+    pods,
     send,
     started,
 )
@@ -166,3 +167,40 @@ async def test_a_signal_reaches_only_the_process_that_was_meant():
     await child.wait()
     assert not send(child.pid, ticks, 9)
     assert started(os.getpid())
+
+
+UID = "2f3c8a5e-7c1d-4b0e-9a53-1d2e3f4a5b6c"
+OTHER = "9" + UID[1:]
+
+
+@pytest.mark.parametrize("case", [case for case in LINES if POD in LINES[case][0]])
+def test_the_pod_of_a_process_is_read_as_every_runtime_writes_it(case):
+    assert pods(LINES[case][0]) == {UID}
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "found"),
+    [
+        (f"0::/kubepods/pod{UID}/{A}", {UID}),
+        (f"0::/kubepods/burstable/pod{'3f' * 16}/{A}", {"3f" * 16}),
+        (f"0::/kubepods/pod{UID}/{A}/docker/{B}", {UID}),
+        (f"1:memory:/kubepods/pod{UID}/{A}\n0::/kubepods/pod{OTHER}/{A}", {UID, OTHER}),
+        (f"0::/docker/{A}", set()),
+        (f"0::/kubepods/pods{UID}/{A}", set()),
+    ],
+)
+def test_a_process_may_be_in_no_pod_or_in_several(cgroup, found):
+    assert pods(cgroup) == found
+
+
+def test_only_what_the_kernel_says_makes_a_process_one_of_a_pod(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(f"0::/kubepods/pod{UID}/{A}\n")
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8/cgroup").write_text(f"0::/docker/{A}\n")
+    kubelets = Processes(tmp_path, of_kubelet=True)
+    assert kubelets.in_pod(7, (UID, "x"))
+    assert kubelets.in_pod(8, (UID,))
+    assert not kubelets.in_pod(7, (OTHER,))
+    assert not kubelets.in_pod(9, (UID,))
+    assert Processes(tmp_path).in_pod(7, (OTHER,))

@@ -124,3 +124,35 @@ def test_the_container_before_the_last_restart_is_one_of_its_pod():
     status = {"containerID": "containerd://new", "lastState": ended}
     pod = {"status": {"containerStatuses": [status, {"lastState": {}}]}}
     assert container_ids(pod) == ("new", "old")
+
+
+async def test_a_container_that_the_status_of_another_pod_claims_is_no_target(targets, processes):
+    """Who may write the status of their own pod could else hit anybody's on its node."""
+    processes.elsewhere.add(7)
+    targets.saw(pod(Change.MODIFIED, "aa"))
+    with pytest.raises(TargetGone, match="aa is in the cgroup of another pod"):
+        await find(targets, POD)
+    with pytest.raises(TargetGone, match="aa is in the cgroup of another pod"):
+        await find(targets, CONTAINER)
+
+
+class Asked(FakeProcesses):
+    """Notes under which uids a process is looked for."""
+
+    uids: tuple[set[str], ...] = ()
+
+    def in_pod(self, pid, uids):
+        self.uids += (set(uids),)
+        return super().in_pod(pid, uids)
+
+
+async def test_a_static_pod_is_known_by_the_hash_of_its_file(processes):
+    asked = Asked(processes.running)
+    targets = Targets(asked)
+    event = pod(Change.MODIFIED, "aa")
+    event.object["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "3f" * 16}
+    targets.saw(event)
+    assert (await find(targets, POD)).pid == 7
+    targets.saw(pod(Change.DELETED))
+    assert (await find(targets, POD)).pid == 7
+    assert asked.uids == ({"u1", "3f" * 16}, {"u1"})
