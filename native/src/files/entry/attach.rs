@@ -3,11 +3,14 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::place::{mount_of, SOURCE, SUBTYPE};
+use crate::files::messages;
 use crate::system::{check, own};
 
 const FSCONFIG_SET_FLAG: u32 = 0;
@@ -164,6 +167,60 @@ pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Re
         let lazily = if lazily { libc::MNT_DETACH } else { 0 };
         // SAFETY: the name outlives the call.
         check(unsafe { libc::umount2(name.as_ptr(), lazily | libc::UMOUNT_NOFOLLOW) }).map(drop)
+    })
+}
+
+/// Gives the directory below mount `id` of ours, which stands at `point` and which nobody serves.
+///
+/// The mount is replaced by a copy of itself, so that our mark stays where it is: `shared` as in `put`.
+pub fn uncovered(
+    namespace: &File,
+    point: &Path,
+    id: u64,
+    shared: Option<&Path>,
+) -> io::Result<OwnedFd> {
+    let (ours, theirs) = messages::pair()?;
+    inside(namespace, || {
+        if mount_of(&open_tree(point, 0)?)? != id {
+            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+        }
+        let copy = open_tree(point, OPEN_TREE_CLONE)?;
+        let name = CString::new(point.as_os_str().as_bytes())?;
+        // SAFETY: the name outlives the call.
+        check(unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) })?;
+        let below = open_tree(point, 0)?;
+        {
+            let _group = shared.map(|point| Group::left(point, &below)).transpose()?;
+            move_mount(&copy, &below, 0)?;
+        }
+        messages::send(&theirs, &Value::Null, &[below.as_fd()])
+    })?;
+    let (_, fds) = messages::receive(&ours)?;
+    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
+}
+
+/// Another mount of a directory of that namespace, which stands nowhere yet.
+pub fn double(namespace: &File, directory: &OwnedFd) -> io::Result<OwnedFd> {
+    let (ours, theirs) = messages::pair()?;
+    inside(namespace, || {
+        let flags = OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::O_CLOEXEC) as u32;
+        let (from, name) = (directory.as_raw_fd(), c"".as_ptr());
+        // SAFETY: the name outlives the call.
+        let double = own(unsafe { libc::syscall(libc::SYS_open_tree, from, name, flags) } as i32)?;
+        messages::send(&theirs, &Value::Null, &[double.as_fd()])
+    })?;
+    let (_, fds) = messages::receive(&ours)?;
+    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
+}
+
+/// Puts a mount on top of mount `id`, which stands at `point`.
+pub fn put_over(namespace: &File, mount: &OwnedFd, point: &Path, id: u64) -> io::Result<()> {
+    inside(namespace, || {
+        let top = open_tree(point, 0)?;
+        if mount_of(&top)? != id {
+            return Err(io::Error::from_raw_os_error(libc::ESTALE));
+        }
+        move_mount(mount, &top, 0)
     })
 }
 

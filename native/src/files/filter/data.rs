@@ -76,6 +76,9 @@ impl Shared {
             false => Ok(()),
         };
         let opened = opened.and_then(|()| self.opened(entry.nodeid, fd, flags & !libc::O_CREAT));
+        if name.is_none() && opened.is_ok() {
+            self.keep(&*self.nodes.get(entry.nodeid)?);
+        }
         match opened {
             Ok(open) => Ok(Answer::of(&CreateOut { entry, open })),
             Err(errno) => {
@@ -104,6 +107,9 @@ impl Shared {
         };
         if silent {
             open_flags |= fopen::NOFLUSH; // a round trip less for each descriptor that is closed
+        }
+        if nodes::state(&node).nameless {
+            self.keep(&node);
         }
         let mut file = OpenFile::new(fd, node, served, flags);
         file.silent = silent;
@@ -167,6 +173,10 @@ impl Shared {
             if let Some(id) = state.backing.take() {
                 self.device.unback(id);
             }
+        }
+        let unused = state.passthrough + state.direct == 0;
+        if unused && std::mem::take(&mut state.kept) {
+            self.keep_no_more(&file.node);
         }
         Ok(Answer::Done)
     }
