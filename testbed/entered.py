@@ -109,12 +109,14 @@ class Program:
 class Faults:
     """A `squall-node files` process, as an agent has one."""
 
-    def __init__(self, program: Program, path: Path, *, lease: float = 30.0) -> None:
+    def __init__(
+        self, program: Program, path: Path, *, lease: float = 30.0, node: str = NODE
+    ) -> None:
         self._path, self._asked = path, 0
         self.log = path.with_suffix(".log")
         stat = Path(f"/proc/{program.pid}/stat").read_text()
         started = stat.rsplit(") ", 1)[1].split(" ")[19]
-        command = [NODE, "files", "--pid", str(program.pid), "--started", started]
+        command = [node, "files", "--pid", str(program.pid), "--started", started]
         with self.log.open("w") as log:
             subprocess.run(
                 [*command, "--socket", str(path), "--lease", str(lease)], check=True, stderr=log

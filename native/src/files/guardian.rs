@@ -4,7 +4,7 @@
 //! It keeps /dev/fuse open, so that requests wait, and do not fail, until the target stands still and
 //! can be given the real files. What may have to wait for the filter itself, it does in children.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::entry::passage::{self, Standing};
-use super::entry::place::{mount_of, Place};
+use super::entry::place::Place;
 use super::entry::repoint::Report;
+use super::guarding::Watch;
 use super::messages;
 use crate::process;
 use crate::rpc::Refusal;
@@ -22,14 +22,12 @@ use crate::system::{self, check};
 
 /// How long the guardian may take for one thing.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How often to look whether the filter moves.
-const LOOK: Duration = Duration::from_secs(2);
-/// How often what a dead filter has left is tried to be taken back, once a second.
-const ATTEMPTS: usize = 60;
+/// How long a filter may have to wait until a file is kept.
+const KEPT_WITHIN_SECONDS: i64 = 1;
 
 /// What the filter's process asks for.
 #[derive(Debug, Serialize, Deserialize)]
-enum Order {
+pub enum Order {
     /// With three descriptors: /dev/fuse, the mount, the directory below it.
     Enter {
         path: PathBuf,
@@ -47,31 +45,34 @@ enum Order {
 /// The guardian, as the filter's process sees it.
 pub struct Guardian {
     socket: OwnedFd,
+    keeper: OwnedFd,
 }
 
 impl Guardian {
     /// Starts it, for the container of `target`. Must be called before any thread is started.
     pub fn start(target: i32) -> io::Result<Self> {
         let (ours, theirs) = messages::pair()?;
+        let (keeper, kept) = messages::pair()?;
         let filter = std::process::id() as i32;
         let handle = process::pidfd(filter)?;
         // SAFETY: there is one thread, so the child may go on as it likes.
         if check(unsafe { libc::fork() })? == 0 {
-            drop(ours);
+            drop((ours, keeper));
             // SAFETY: plain call; a fresh child is never a group leader.
             unsafe { libc::setsid() };
-            let mut watch = Watch {
-                socket: theirs,
-                filter: handle,
-                filter_pid: filter,
-                target,
-                volumes: Vec::new(),
-            };
+            let mut watch = Watch::new(theirs, kept, handle, filter, target);
             let status = watch.live();
             crate::aside::leave();
             std::process::exit(status);
         }
-        Ok(Self { socket: ours })
+        patient(&keeper)?;
+        let socket = ours;
+        Ok(Self { socket, keeper })
+    }
+
+    /// Where files go that have lost a name while they are open: `Filter::keep_with`.
+    pub fn keeper(&self) -> io::Result<OwnedFd> {
+        self.keeper.try_clone()
     }
 
     /// Readable when it has died.
@@ -126,231 +127,21 @@ fn gone(error: io::Error) -> Refusal {
     Refusal::try_again(format!("the guardian of the filter is gone: {error}"))
 }
 
-/// A volume that is watched.
-struct Volume {
-    standing: Standing,
-    /// /dev/fuse: as long as it is open, whoever asks the dead filter waits.
-    device: OwnedFd,
-}
-
-/// The guardian's own life.
-struct Watch {
-    socket: OwnedFd,
-    filter: OwnedFd,
-    filter_pid: i32,
-    target: i32,
-    volumes: Vec<Volume>,
-}
-
-impl Watch {
-    fn live(&mut self) -> i32 {
-        let mut stopped = 0;
-        loop {
-            match system::poll(
-                [self.filter.as_raw_fd(), self.socket.as_raw_fd()],
-                Some(LOOK),
-            ) {
-                Ok([true, _]) => return self.take_back(),
-                Ok([false, false]) => {
-                    stopped = if stands_still(self.filter_pid) {
-                        stopped + 1
-                    } else {
-                        0
-                    };
-                    if stopped > 2 && !self.volumes.is_empty() {
-                        system::log("the filter has been stopped: it is killed");
-                        let _ = process::kill(&self.filter);
-                    }
-                }
-                Ok([_, true]) => match messages::receive(&self.socket) {
-                    Ok((order, fds)) => match serde_json::from_value(order) {
-                        Ok(Order::Quit) => return 0,
-                        Ok(order) => {
-                            let answer = self.obey(order, fds);
-                            let _ = messages::send(&self.socket, &json!(answer), &[]);
-                        }
-                        Err(error) => system::log(&format!("guardian: {error}")),
-                    },
-                    // It is about to die, or has closed its end: only its death counts.
-                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
-                },
-                Err(error) => {
-                    system::log(&format!("guardian: {error}"));
-                    return 1;
-                }
-            }
-        }
-    }
-
-    fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) -> Result<Report, Refusal> {
-        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
-        let target = self.target;
-        match order {
-            Order::Quit => Ok(Report::default()),
-            Order::Enter { path } => {
-                let [device, mount, directory]: [OwnedFd; 3] = fds
-                    .try_into()
-                    .map_err(|_| Refusal::try_again("three descriptors are needed"))?;
-                let id = mount_of(&mount).map_err(kernel)?;
-                let copy = |fd: &OwnedFd| fd.try_clone().map_err(kernel);
-                let place = Place {
-                    path: path.clone(),
-                    directory: copy(&directory)?,
-                };
-                let standing = Standing { place, id };
-                self.volumes.push(Volume { standing, device });
-                let place = Place { path, directory };
-                let entered = self
-                    .in_child(|_| passage::enter(target, place, mount).map(|(_, report)| report));
-                if entered.is_err() {
-                    self.volumes.pop();
-                }
-                entered
-            }
-            Order::Renew { path } => self.in_child(|volumes| {
-                let one = found(volumes, &path)?;
-                passage::renew(target, &one.standing)
-            }),
-            Order::Leave { path } => {
-                let filter = self.filter_pid;
-                let left = self.in_child(|volumes| {
-                    let one = found(volumes, &path)?;
-                    passage::leave(&[&one.standing], Some(filter), None)
-                })?;
-                self.volumes.retain(|one| one.standing.place.path != path);
-                Ok(left)
-            }
-        }
-    }
-
-    /// Does something in a child, which does not keep /dev/fuse open: when filter and guardian die,
-    /// nobody waits for ever. The child dies with the filter.
-    fn in_child(
-        &mut self,
-        act: impl FnOnce(&[Volume]) -> Result<Report, Refusal>,
-    ) -> Result<Report, Refusal> {
-        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
-        let (mut reader, writer) = io::pipe().map_err(kernel)?;
-        // SAFETY: there is one thread, so the child may go on as it likes.
-        let child = check(unsafe { libc::fork() }).map_err(kernel)?;
-        if child == 0 {
-            drop(reader);
-            for one in &self.volumes {
-                close(&one.device);
-            }
-            end_with(writer, act(&self.volumes));
-        }
-        drop((writer, act));
-        let fds = [reader.as_raw_fd(), self.filter.as_raw_fd()];
-        let [_, dead] = loop {
-            match system::poll(fds, None).map_err(kernel)? {
-                [false, false] => {}
-                ready => break ready,
-            }
-        };
-        if dead {
-            // SAFETY: our own child, not waited for yet.
-            unsafe { libc::kill(child, libc::SIGKILL) };
-        }
-        let mut answer = Vec::new();
-        if !dead {
-            let _ = reader.read_to_end(&mut answer);
-            wait_for(child);
-        }
-        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
-            Err(Refusal::try_again(
-                "the process that moves open files has died",
-            ))
-        })
-    }
-
-    /// The filter is dead: gives the target its files back, and takes the mounts away.
-    fn take_back(&mut self) -> i32 {
-        if self.volumes.is_empty() {
-            return 0;
-        }
-        system::log(&format!(
-            "the filter {} has died: its files are given back",
-            self.filter_pid
-        ));
-        for _ in 0..ATTEMPTS {
-            // Nobody there waits for us, and an attempt would lose what cannot be moved yet.
-            while passage::frozen(self.volumes.iter().map(|one| &one.standing)) {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            match self.attempt() {
-                Ok(report) => {
-                    system::log(&json!(report).to_string());
-                    return 0;
-                }
-                Err(refusal) => system::log(&refusal.to_string()),
-            }
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        1
-    }
-
-    fn attempt(&mut self) -> Result<Report, Refusal> {
-        let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
-        let (mut reader, writer) = io::pipe().map_err(kernel)?;
-        // SAFETY: there is one thread, so the child may go on as it likes.
-        let child = check(unsafe { libc::fork() }).map_err(kernel)?;
-        if child == 0 {
-            drop(reader);
-            let standings: Vec<&Standing> = self.volumes.iter().map(|one| &one.standing).collect();
-            let mut devices: Vec<&OwnedFd> = self.volumes.iter().map(|one| &one.device).collect();
-            // From then on who waits for the filter gets an error, and stops right behind it.
-            let mut abort = || devices.drain(..).for_each(close);
-            end_with(writer, passage::leave(&standings, None, Some(&mut abort)));
-        }
-        drop(writer);
-        for one in &mut self.volumes {
-            // The child's are the last. A placeholder, for a descriptor must be owned by somebody.
-            if let Ok(nothing) = self.filter.try_clone() {
-                one.device = nothing;
-            }
-        }
-        let mut answer = Vec::new();
-        let _ = reader.read_to_end(&mut answer);
-        wait_for(child);
-        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
-            Err(Refusal::try_again(
-                "the process that moves open files has died",
-            ))
-        })
-    }
-}
-
-fn found<'a>(volumes: &'a [Volume], path: &PathBuf) -> Result<&'a Volume, Refusal> {
-    let one = volumes.iter().find(|one| one.standing.place.path == *path);
-    one.ok_or_else(|| Refusal::try_again(format!("nothing of ours is at {}", path.display())))
-}
-
-/// Has somebody stopped this process, so that whoever asks it waits for ever?
-fn stands_still(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    state.is_some_and(|rest| rest.starts_with(['T', 't']))
-}
-
-/// Closes a descriptor that its owner, in a child that ends soon, will not use any more.
-fn close(fd: &OwnedFd) {
-    // SAFETY: the child ends by _exit, so it is not closed once more.
-    unsafe { libc::close(fd.as_raw_fd()) };
-}
-
-fn end_with(mut writer: io::PipeWriter, outcome: Result<Report, Refusal>) -> ! {
-    let answer = serde_json::to_vec(&outcome).unwrap_or_default();
-    let _ = writer.write_all(&answer);
-    // SAFETY: ends at once, without dropping anything.
-    unsafe { libc::_exit(0) }
-}
-
-fn wait_for(child: i32) {
-    // SAFETY: our own child; the status is not wanted.
-    while unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } < 0 {
-        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return;
-        }
-    }
+/// Who sends by it waits, but not for ever.
+fn patient(socket: &OwnedFd) -> io::Result<()> {
+    let most = libc::timeval {
+        tv_sec: KEPT_WITHIN_SECONDS,
+        tv_usec: 0,
+    };
+    // SAFETY: the structure outlives the call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            (&raw const most).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
 }

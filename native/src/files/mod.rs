@@ -6,6 +6,9 @@
 pub mod entry;
 pub mod filter;
 mod guardian;
+mod guarding;
+pub mod identity;
+mod kept;
 mod messages;
 pub mod request;
 mod volume;
@@ -24,7 +27,6 @@ use crate::holder::{self, failure, Holding, Options, Term};
 use crate::process;
 use crate::rpc::Refusal;
 use crate::system;
-use entry::passage;
 use guardian::Guardian;
 use request::{Counters, Set};
 use volume::{conflict, Held};
@@ -57,7 +59,7 @@ pub fn restore(arguments: &[String]) -> Outcome<i32> {
     if ticks.is_some() && pid.and_then(process::started) != ticks {
         return Ok(0); // whoever had that number has ended, and its mounts with it
     }
-    let report = passage::restore(pid).on("give files back")?;
+    let report = entry::restore::restore(pid).on("give files back")?;
     println!("{}", json!(report));
     Ok(0)
 }

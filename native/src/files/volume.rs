@@ -39,6 +39,7 @@ impl Held {
         let mount = attach::make(&device, &place.directory).map_err(kernel("make a fuse mount"))?;
         let filter = Filter::new(copy(&device)?, copy(&place.directory)?, Arc::clone(&rules))
             .map_err(kernel("filter"))?;
+        filter.keep_with(guardian.keeper().map_err(kernel("descriptor"))?);
         filter.run().map_err(kernel("threads of the filter"))?;
         let report = guardian.enter(&device, mount, &place)?;
         Ok(Self {

@@ -21,6 +21,8 @@ pub struct Frozen<'a> {
     freezer: &'a mut Freezer,
     stopped: BTreeMap<i32, Vec<Thread>>,
     moving: BTreeSet<i32>,
+    /// Why the first of those could not be stopped who must not be stopped by us.
+    pub refused: Option<Refusal>,
 }
 
 impl Freezer {
@@ -33,13 +35,14 @@ impl Freezer {
         processes: impl Fn() -> Vec<i32>,
         patience: Duration,
         nudge: &mut dyn FnMut(),
-    ) -> Result<Frozen<'_>, Refusal> {
+    ) -> Frozen<'_> {
         self.settle();
         let started = Instant::now();
         let mut frozen = Frozen {
             freezer: self,
             stopped: BTreeMap::new(),
             moving: BTreeSet::new(),
+            refused: None,
         };
         let mut seen: BTreeSet<i32> = frozen.freezer.lingering.iter().map(|one| one.tid).collect();
         let mut asked: Vec<(i32, Thread)> = Vec::new();
@@ -51,8 +54,12 @@ impl Freezer {
                         frozen.moving.insert(pid);
                     }
                     if seen.insert(tid) {
-                        if let Some(thread) = ask(pid, tid)? {
-                            asked.push((pid, thread));
+                        match ask(pid, tid) {
+                            Ok(thread) => asked.extend(thread.map(|thread| (pid, thread))),
+                            Err(refusal) => {
+                                frozen.moving.insert(pid);
+                                frozen.refused.get_or_insert(refusal);
+                            }
                         }
                     }
                 }
@@ -68,7 +75,7 @@ impl Freezer {
             frozen.moving.insert(pid);
             frozen.freezer.lingering.push(thread);
         }
-        Ok(frozen)
+        frozen
     }
 
     /// Lets go of those that have come to a stop at last; false while there are others.

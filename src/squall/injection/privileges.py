@@ -42,7 +42,7 @@ BY_NEED: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "FSETID": "pass on set-group-id bits",
             "MKNOD": "pass on devices that a target makes; open /dev/fuse without being given it",
             "SETFCAP": "pass on capabilities that a target gives to files",
-            "DAC_READ_SEARCH": "find files again by their handles",
+            "DAC_READ_SEARCH": "make hard links; find files again by their handles",
         },
         "pod:freeze": {},
         "stress:cpu": {

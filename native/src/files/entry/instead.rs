@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::descriptions::Description;
 use super::mappings::{is_same, Mapping, Traits};
 use super::place::{open_below, stat};
+use super::places::Stay;
+use crate::files::identity;
 use crate::system::{check, own};
 
 /// Flags that a file keeps from when it was opened.
@@ -25,6 +27,9 @@ const KEPT: i32 = libc::O_ACCMODE
 const CHANGEABLE: i32 =
     libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME | libc::O_ASYNC;
 const STRICT: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+
+/// How many names to look at for a file that has lost its own, while its users wait.
+const MOST_NAMES: usize = 20_000;
 
 pub const REMOVED: &str = "removed while open";
 pub const NO_FILE: &str = "neither file nor directory";
@@ -51,6 +56,8 @@ pub struct Source<'a> {
     pub way: Way,
     /// The process of the filter: what it has open, it has for somebody.
     pub filter: Option<i32>,
+    /// Files without a name that are open here for the same reason.
+    pub kept: &'a [OwnedFd],
 }
 
 impl Source<'_> {
@@ -58,17 +65,13 @@ impl Source<'_> {
     pub fn open(&self, one: &Description) -> Result<OwnedFd, &'static str> {
         let all = flags(&one.copy);
         let flags = all & KEPT;
-        if one.removed {
-            return self.rescue(one.inode, flags).ok_or(REMOVED);
-        }
-        let real = open_below(
-            self.real,
-            &one.path,
-            libc::O_PATH | libc::O_NOFOLLOW,
-            STRICT,
-        );
-        let Ok(real) = real else {
-            return self.rescue(one.inode, flags).ok_or(REMOVED);
+        let lost = Lost {
+            identity: self.identity(&one.copy),
+            inode: one.inode,
+            removed: one.removed,
+        };
+        let Some(real) = self.true_file(&one.path, &lost) else {
+            return self.rescue(&lost, flags).ok_or(REMOVED);
         };
         let found = stat(real.as_fd()).map_err(|_| REFUSED)?;
         let kind = u32::from(found.stx_mode) & libc::S_IFMT;
@@ -89,12 +92,15 @@ impl Source<'_> {
         } else {
             0
         };
-        self.open_at(&one.path, flags | more)
+        self.open_at(&one.path, real, flags | more)
     }
 
     /// Opens a file or a directory: the target may have put a device there meanwhile, which we may
     /// open and it may not.
-    fn open_at(&self, path: &Path, flags: i32) -> Result<OwnedFd, &'static str> {
+    fn open_at(&self, path: &Path, real: OwnedFd, flags: i32) -> Result<OwnedFd, &'static str> {
+        if self.way == Way::Out {
+            return open_found(&real, flags); // that one, whatever has its name by now
+        }
         let found = open_below(self.to, path, libc::O_PATH | libc::O_NOFOLLOW, STRICT);
         open_found(&found.map_err(|_| REFUSED)?, flags)
     }
@@ -109,47 +115,130 @@ impl Source<'_> {
         if traits.sealed {
             return Err(SEALED);
         }
-        if one.removed {
-            return self.rescue(one.inode, flags).ok_or(REMOVED);
-        }
-        let Ok(real) = open_below(
-            self.real,
-            &one.path,
-            libc::O_PATH | libc::O_NOFOLLOW,
-            STRICT,
-        ) else {
-            return self.rescue(one.inode, flags).ok_or(REMOVED);
+        let lost = Lost {
+            identity: one.file().ok().and_then(|file| self.identity(&file)),
+            inode: one.inode,
+            removed: one.removed,
+        };
+        let Some(real) = self.true_file(&one.path, &lost) else {
+            return self.rescue(&lost, flags).ok_or(REMOVED);
         };
         if self.way == Way::In && !is_same(one, &real) {
             return Err(REMOVED);
         }
-        self.open_at(&one.path, flags)
+        self.open_at(&one.path, real, flags)
     }
 
     /// Opens a directory that somebody is in.
-    pub fn open_directory(&self, path: &Path) -> Option<OwnedFd> {
-        open_below(self.to, path, libc::O_PATH | libc::O_DIRECTORY, STRICT).ok()
+    pub fn open_directory(&self, stay: &Stay) -> Option<OwnedFd> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        let lost = Lost {
+            identity: stay.identity.filter(|_| self.way != Way::In),
+            inode: 0,
+            removed: stay.removed,
+        };
+        match self.true_file(&stay.path, &lost) {
+            Some(_) => open_below(self.to, &stay.path, flags, STRICT).ok(),
+            None => self.rescue(&lost, flags),
+        }
     }
 
-    /// A file without a name is still open in the filter: opens it from there.
-    fn rescue(&self, inode: u64, flags: i32) -> Option<OwnedFd> {
-        let filter = self.filter?;
-        let entries = fs::read_dir(format!("/proc/{filter}/fd")).ok()?;
-        entries.flatten().find_map(|entry| {
-            let path = entry.path();
-            let link = fs::read_link(&path).ok()?;
-            if !link.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
-                return None;
+    fn identity(&self, file: &impl AsRawFd) -> Option<u32> {
+        // On the way in, files are none of ours yet.
+        (self.way != Way::In).then(|| identity::remembered(file))?
+    }
+
+    /// What has that name in the real directory, if that is the file: others may have renamed it
+    /// behind our back, and put another one in its place.
+    fn true_file(&self, path: &Path, wanted: &Lost) -> Option<OwnedFd> {
+        if wanted.removed {
+            return None;
+        }
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let real = open_below(self.real, path, flags, STRICT).ok()?;
+        let found = stat(real.as_fd()).ok()?;
+        let same = |identity| identity == identity::of_found(&found);
+        (path.as_os_str().is_empty() || wanted.identity.is_none_or(same)).then_some(real)
+    }
+
+    /// A file that its path does not lead to: it is open in the filter, or kept, or has another name.
+    fn rescue(&self, lost: &Lost, flags: i32) -> Option<OwnedFd> {
+        if self.way != Way::Out {
+            return None;
+        }
+        let kept = self
+            .kept
+            .iter()
+            .map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
+        let filters = self
+            .filter
+            .map(|pid| fs::read_dir(format!("/proc/{pid}/fd")));
+        let filters = filters.into_iter().flatten().flatten().flatten();
+        let mut open = kept.chain(filters.map(|entry| entry.path()));
+        let open = open.find(|path| fs::metadata(path).is_ok_and(|found| lost.is(path, &found)));
+        let (path, follow) = match open {
+            Some(path) => (path, 0),
+            None if self.filter.is_none() && !lost.removed => {
+                (self.search(lost)?, libc::O_NOFOLLOW)
             }
-            let held: OwnedFd = fs::File::options()
-                .read(true)
-                .custom_flags(libc::O_PATH)
-                .open(&path)
-                .ok()?
-                .into();
-            let same = stat(held.as_fd()).ok()?.stx_ino == inode;
-            same.then(|| open_found(&held, flags).ok()).flatten()
-        })
+            None => return None,
+        };
+        let held: OwnedFd = fs::File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | follow)
+            .open(&path)
+            .ok()?
+            .into();
+        let found = stat(held.as_fd()).ok()?;
+        let same = lost
+            .identity
+            .is_none_or(|one| one == identity::of_found(&found));
+        same.then(|| open_found(&held, flags).ok()).flatten()
+    }
+
+    /// Looks for it in the real directory.
+    fn search(&self, lost: &Lost) -> Option<PathBuf> {
+        let mut folders = vec![PathBuf::from(format!(
+            "/proc/self/fd/{}",
+            self.real.as_raw_fd()
+        ))];
+        let mut left = MOST_NAMES;
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                left = left.checked_sub(1)?;
+                let Ok(found) = entry.metadata() else {
+                    continue;
+                };
+                if lost.is(&entry.path(), &found) {
+                    return Some(entry.path());
+                }
+                if found.is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A file that is looked for.
+struct Lost {
+    /// Which true file it is, where the kernel remembers that.
+    identity: Option<u32>,
+    inode: u64,
+    removed: bool,
+}
+
+impl Lost {
+    fn is(&self, path: &Path, found: &fs::Metadata) -> bool {
+        match self.identity {
+            Some(identity) => identity == identity::of(found.dev(), found.ino()),
+            None => {
+                let link = fs::read_link(path).unwrap_or_default();
+                let removed = link.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+                removed && found.ino() == self.inode
+            }
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod attach;
 mod carry_out;
 mod descriptions;
+mod detached;
+mod group;
 pub mod instead;
 mod locks;
 mod mappings;
@@ -12,6 +14,7 @@ pub mod place;
 mod places;
 mod plan;
 pub mod repoint;
+pub mod restore;
 pub mod scan;
 #[cfg(test)]
 mod target;

@@ -63,6 +63,7 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         real: &place.directory,
         way: Way::In,
         filter: None,
+        kept: &[],
     };
     let manner = Manner {
         nudge: None,
@@ -82,7 +83,7 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         Err(refusal) => {
             // Frozen since: the filter must stay until it goes on, or what was moved were lost.
             let own = Some(std::process::id() as i32);
-            while let Err(left) = leave(&[&standing], own, None) {
+            while let Err(left) = leave(&[&standing], own, &[], None, false) {
                 if !process::is_frozen(pid) {
                     return Err(left);
                 }
@@ -93,19 +94,17 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
     }
 }
 
-/// Does anybody who uses these mounts stand still in a frozen cgroup?
-pub fn frozen<'a>(mut standings: impl Iterator<Item = &'a Standing>) -> bool {
-    standings.any(|one| go_on(&everywhere(one).into_keys().collect()).is_err())
-}
-
 /// Moves back all that is open in mounts of ours, and takes them away.
 ///
 /// `filter` is the process that still serves them. Without one, `abort` ends the wait of those who
-/// asked it.
+/// asked it. `kept` are files without a name. What cannot be moved now is a refusal, and the mounts
+/// stay, unless `last` says that others have suffered from them for long enough.
 pub fn leave(
     standings: &[&Standing],
     filter: Option<i32>,
+    kept: &[OwnedFd],
     abort: Option<&mut dyn FnMut()>,
+    last: bool,
 ) -> Result<Report, Refusal> {
     let found: Vec<BTreeMap<PathBuf, (i32, Vec<Mount>)>> =
         standings.iter().map(|one| everywhere(one)).collect();
@@ -129,6 +128,7 @@ pub fn leave(
             real: &one.place.directory,
             way: Way::Out,
             filter,
+            kept,
         })
         .collect();
     let jobs: Vec<Job<'_>> = wheres
@@ -140,7 +140,10 @@ pub fn leave(
         at_once: abort.is_some(),
         nudge: abort,
     };
-    let mut report = repoint(&jobs, manner)?;
+    let (mut report, refused) = match repoint(&jobs, manner) {
+        Err(refusal) if last => (Report::default(), Err(refusal)),
+        done => (done?, Ok(())),
+    };
     let mut taken = Ok(());
     for ((one, found), job) in standings.iter().zip(&found).zip(&jobs).rev() {
         for (pid, mounts) in found.values() {
@@ -150,7 +153,39 @@ pub fn leave(
             }
         }
     }
-    taken.map(|()| report)
+    taken.and(refused).map(|()| report)
+}
+
+/// Moves back what is open on mounts of ours that have been taken away in spite of it.
+pub fn follow(pid: i32, standings: &[&Standing], kept: &[OwnedFd]) -> Result<Report, Refusal> {
+    let Some(own) = namespace(pid) else {
+        return Ok(Report::default()); // it has ended, and nobody cares any more
+    };
+    let mut report = Report::default();
+    for one in standings {
+        let from = Where {
+            namespaces: BTreeSet::from([own.clone()]),
+            path: PathBuf::from("/"), // what is on such a mount is shown from its root
+            mounts: BTreeSet::from([one.id]),
+        };
+        let source = Source {
+            to: &one.place.directory,
+            real: &one.place.directory,
+            way: Way::Out,
+            filter: None,
+            kept,
+        };
+        let job = Job {
+            from: &from,
+            source: &source,
+        };
+        let manner = Manner {
+            nudge: None,
+            at_once: true,
+        };
+        report.merge(repoint(&[job], manner)?);
+    }
+    Ok(report)
 }
 
 /// The mount itself, and its copies in mount namespaces that have been made since.
@@ -187,6 +222,7 @@ pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
         real: &standing.place.directory,
         way: Way::Again,
         filter: None,
+        kept: &[],
     };
     let manner = Manner {
         nudge: None,
@@ -220,7 +256,7 @@ pub fn in_all_namespaces(fits: impl Fn(&Mount) -> bool) -> BTreeMap<PathBuf, (i3
     found
 }
 
-fn take_away(
+pub fn take_away(
     pid: i32,
     mount: &Mount,
     real: &OwnedFd,
@@ -257,9 +293,13 @@ fn take_away(
                 );
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(error) if gone(pid, mount.id) => {
-                let _ = error;
-                return Ok(());
+            Err(_) if gone(pid, mount) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                // Another user namespace has it locked to all that is mounted there.
+                return cover(&entry, mount, real).map_err(|error| {
+                    let doing = format!("cover the mount at {}", mount.point.display());
+                    Refusal::of_kernel(doing, &error)
+                });
             }
             Err(error) => {
                 let doing = format!("take the mount at {} away", mount.point.display());
@@ -269,8 +309,20 @@ fn take_away(
     }
 }
 
-fn gone(pid: i32, id: u64) -> bool {
-    mounts(pid).map_or(true, |all| all.iter().all(|one| one.id != id))
+/// Puts the real directory over a mount that cannot be taken away.
+fn cover(entry: &File, mount: &Mount, real: &OwnedFd) -> io::Result<()> {
+    let id = mount_of(real)?;
+    let home = in_all_namespaces(|one| one.id == id).into_values().next();
+    let (pid, _) = home.ok_or(io::ErrorKind::NotFound)?;
+    let double = attach::double(&open_namespace(pid)?, real)?;
+    attach::put_over(entry, &double, &mount.point, mount.id)
+}
+
+/// Is it gone, or covered by what stands below it?
+fn gone(pid: i32, mount: &Mount) -> bool {
+    let is = |one: &Mount| one.id == mount.id;
+    let covers = |one: &Mount| one.parent == mount.id && one.point == mount.point;
+    mounts(pid).map_or(true, |all| !all.iter().any(is) || all.iter().any(covers))
 }
 
 /// Mounts that others have put below ours go to the same place of the real directory.
@@ -293,45 +345,4 @@ fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) {
 
 pub fn open_namespace(pid: i32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/ns/mnt"))
-}
-
-/// Takes away every mount of ours that nobody serves any more, or only in the namespace of `pid`.
-pub fn restore(pid: Option<i32>) -> Result<Report, Refusal> {
-    let only = pid.and_then(namespace);
-    let mut report = Report::default();
-    let mut found = in_all_namespaces(Mount::is_ours);
-    found.retain(|own, _| pid.is_none() || only.as_ref() == Some(own));
-    for (own, (pid, mounts)) in found {
-        let entry = open_namespace(pid).map_err(|error| Refusal::of_kernel("enter", &error))?;
-        for mount in mounts.iter().rev() {
-            let doing = format!("take the mount at {} away", mount.point.display());
-            // Hidden first: nothing else shows the directory that is below it.
-            attach::take_away(&entry, &mount.point, mount.id, true)
-                .map_err(|error| Refusal::of_kernel(&doing, &error))?;
-            let place = Place::of_namespace(pid, &mount.point)?;
-            let from = Where {
-                namespaces: BTreeSet::from([own.clone()]),
-                path: PathBuf::from("/"), // files of a hidden mount are shown from its root
-                mounts: BTreeSet::from([mount.id]),
-            };
-            let source = Source {
-                to: &place.directory,
-                real: &place.directory,
-                way: Way::Out,
-                filter: None,
-            };
-            let jobs = [Job {
-                from: &from,
-                source: &source,
-            }];
-            report.merge(repoint(
-                &jobs,
-                Manner {
-                    nudge: None,
-                    at_once: true,
-                },
-            )?);
-        }
-    }
-    Ok(report)
 }

@@ -122,16 +122,6 @@ impl Place {
         })
     }
 
-    /// The directory at a path from the root of the mount namespace, as mountinfo has it.
-    pub fn of_namespace(pid: i32, path: &Path) -> Result<Self, Refusal> {
-        let shown = path.to_string_lossy();
-        let root = format!("/proc/{pid}/root");
-        // A process that has changed its root does not matter here: its container has not.
-        Self::find(pid, &shown).map_err(|refusal| {
-            Refusal::try_again(format!("{root}: {refusal}; the container changed its root"))
-        })
-    }
-
     /// The mount that it is in, and those that stand below it: what is open on them is below it.
     pub fn mounts(&self, pid: i32) -> io::Result<BTreeSet<u64>> {
         let own = mount_of(&self.directory)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::place::mount_of;
 use super::scan::{tasks, Task, Where, KCMP_FS};
+use crate::files::identity;
 
 /// A task whose working directory is in the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Stay {
     /// From the directory.
     pub path: PathBuf,
     pub removed: bool,
+    /// Which true directory it is, if it is one of ours.
+    pub identity: Option<u32>,
 }
 
 /// Those of a process: threads may have one of their own.
@@ -35,6 +38,7 @@ pub fn of(place: &Where, pid: i32) -> Vec<Stay> {
                 task,
                 path,
                 removed,
+                identity: identity::remembered(&open),
             })
     };
     tasks(pid, KCMP_FS).into_iter().filter_map(found).collect()

@@ -31,6 +31,9 @@ const LARGE_SLICE: usize = 1_000;
 /// Where all is moved in one stop.
 const LARGEST_SLICE: usize = 3_000;
 
+const UNSTOPPABLE: &str = "its process could not be stopped";
+const FOREIGN: &str = "its program is for another kind of processor";
+
 /// What was done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -90,16 +93,20 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         let stop = Instant::now();
         let mut nudge = manner.nudge.take();
         let all = || processes(&namespaces);
-        let frozen = freezer.freeze(all, PATIENCE, &mut || {
+        let mut frozen = freezer.freeze(all, PATIENCE, &mut || {
             if let Some(nudge) = nudge.take() {
                 nudge();
             }
-        })?;
+        });
         let done = rounds(&mut works, &frozen, manner.at_once);
+        let refused = frozen.refused.take();
         drop(frozen);
         let took = stop.elapsed();
         (stops, longest) = (stops + 1, longest.max(took));
         let postponed = done?;
+        if let Some(refusal) = refused.filter(|_| postponed > 0) {
+            return Err(refusal); // all others have been moved
+        }
         let now: usize = works.iter_mut().map(Work::remember).sum();
         if now > moved {
             (moved, progress) = (now, Instant::now());
@@ -120,10 +127,11 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
     for work in &works {
         report.add(work);
     }
-    if stuck > 0 {
-        report
-            .left
-            .insert("its process could not be stopped".to_owned(), stuck);
+    let unable = works.iter().map(|work| work.unable.len()).sum();
+    for (reason, count) in [(UNSTOPPABLE, stuck), (FOREIGN, unable)] {
+        if count > 0 {
+            report.left.insert(reason.to_owned(), count);
+        }
     }
     Ok(report)
 }
@@ -179,6 +187,8 @@ struct Work<'a> {
     slice: usize,
     /// Mappings that have been moved from a mount to itself.
     remapped: BTreeSet<(i32, u64, u64)>,
+    /// Processes that nothing can be done in.
+    unable: BTreeSet<i32>,
     /// Descriptions that were moved in the last stop.
     moved: Vec<usize>,
     report: Report,
@@ -194,6 +204,7 @@ impl<'a> Work<'a> {
             opened: Opened::default(),
             slice,
             remapped: BTreeSet::new(),
+            unable: BTreeSet::new(),
             moved: Vec::new(),
             report: Report::default(),
             left: BTreeMap::new(),
@@ -202,6 +213,8 @@ impl<'a> Work<'a> {
 
     /// Looks at everybody; what has just been found is opened where `open` says so.
     fn look(&mut self, pids: &[i32], open: bool) -> Found {
+        let able = pids.iter().filter(|pid| !self.unable.contains(pid));
+        let pids: &[i32] = &able.copied().collect::<Vec<i32>>();
         self.descriptions.look(self.from, pids);
         let mut mappings: Vec<Mapping> = pids
             .iter()
@@ -221,8 +234,8 @@ impl<'a> Work<'a> {
             self.opened.prepare(self.source, &mappings);
             for stay in &stays {
                 let path = stay.path.clone();
-                let open = |path: &PathBuf| self.source.open_directory(path);
-                self.opened.directories.entry(path).or_insert_with_key(open);
+                let open = || self.source.open_directory(stay);
+                self.opened.directories.entry(path).or_insert_with(open);
             }
         }
         self.left.clear();
@@ -269,7 +282,12 @@ impl<'a> Work<'a> {
                 Ok(more) => failed += more,
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {} // it has ended
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    return Err(Refusal::unsupported(error));
+                    if self.source.way != Way::Out {
+                        return Err(Refusal::unsupported(error));
+                    }
+                    crate::system::log(&format!("process {}: {error}", task.pid));
+                    self.unable.insert(task.pid); // the others are not to suffer for it
+                    continue;
                 }
                 Err(error) => {
                     let doing = format!("re-point what process {} has open", task.pid);

@@ -47,7 +47,14 @@ fn into(target: &Target) -> Entered {
 
 impl Entered {
     fn leave(self) -> Report {
-        leave(&[&self.standing], Some(std::process::id() as i32), None).unwrap()
+        leave(
+            &[&self.standing],
+            Some(std::process::id() as i32),
+            &[],
+            None,
+            false,
+        )
+        .unwrap()
     }
 }
 

@@ -74,7 +74,11 @@ impl Shared {
         if name.is_none() {
             self.nodes.pin(&*self.nodes.get(entry.nodeid)?)?;
         }
-        match self.opened(entry.nodeid, fd, flags & !libc::O_CREAT) {
+        let opened = self.opened(entry.nodeid, fd, flags & !libc::O_CREAT);
+        if name.is_none() && opened.is_ok() {
+            self.keep(&*self.nodes.get(entry.nodeid)?);
+        }
+        match opened {
             Ok(open) => Ok(Answer::of(&CreateOut { entry, open })),
             Err(errno) => {
                 self.nodes.forget(entry.nodeid, 1);
@@ -102,6 +106,9 @@ impl Shared {
         };
         if silent {
             open_flags |= fopen::NOFLUSH; // a round trip less for each descriptor that is closed
+        }
+        if nodes::state(&node).nameless {
+            self.keep(&node);
         }
         let mut file = OpenFile::new(fd, node, served, flags);
         file.silent = silent;
@@ -165,6 +172,10 @@ impl Shared {
             if let Some(id) = state.backing.take() {
                 self.device.unback(id);
             }
+        }
+        let unused = state.passthrough + state.direct == 0;
+        if unused && std::mem::take(&mut state.kept) {
+            self.keep_no_more(&file.node);
         }
         Ok(Answer::Done)
     }

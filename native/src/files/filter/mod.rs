@@ -29,6 +29,7 @@ mod device;
 mod directories;
 mod file_handle;
 pub mod glob;
+mod keeping;
 mod metadata;
 pub mod methods;
 mod mistakes;
@@ -84,6 +85,8 @@ struct Shared {
     refused: u64,
     /// Whether the kernel may serve files by itself.
     passes: AtomicBool,
+    /// Who has open files that have lost a name open as well (`keeping.rs`).
+    keeper: OnceLock<OwnedFd>,
 }
 
 impl Filter {
@@ -109,6 +112,7 @@ impl Filter {
             features: AtomicU64::new(0),
             refused: 0,
             passes: AtomicBool::new(false),
+            keeper: OnceLock::new(),
         })))
     }
 

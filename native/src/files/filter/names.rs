@@ -10,6 +10,7 @@ use super::methods::Method;
 use super::serve::{name, take, text, Call, Outcome};
 use super::sys;
 use super::Shared;
+use crate::files::identity;
 
 /// How long the kernel may take attributes for true. Names it asks for each time: others may change
 /// them behind its back. A path of several directories asks for each only once in that time.
@@ -43,6 +44,7 @@ impl Shared {
         let attr_valid_nsec = self.attributes_valid();
         Ok(EntryOut {
             nodeid: node.id,
+            generation: identity::of(node.dev, node.ino).into(),
             attr_valid_nsec,
             attr,
             ..Default::default()
@@ -126,6 +128,7 @@ impl Shared {
         sys::check(unsafe { libc::unlinkat(parent.as_raw_fd(), name.as_ptr(), flags) })?;
         if let Some(victim) = victim {
             self.nodes.renamed(&victim, call.header.nodeid, name, None);
+            self.keep(&victim);
         }
         Ok(Answer::Done)
     }
@@ -176,6 +179,9 @@ impl Shared {
         if let Some(victim) = victim {
             self.nodes
                 .renamed(&victim, to, new, exchanges.then_some((from, old)));
+            if !exchanges {
+                self.keep(&victim);
+            }
         }
         if let Some(moved) = moved {
             self.nodes.renamed(&moved, from, old, Some((to, new)));

@@ -53,6 +53,8 @@ pub struct State {
     pub passthrough: u32,
     pub backing: Option<i32>,
     pub direct: u32,
+    /// The guardian has it open as well.
+    pub kept: bool,
 }
 
 #[derive(PartialEq, Eq, Hash)]
