@@ -154,6 +154,7 @@ def _read(received: Mapping[str, Any]) -> NameRule:
         types=tuple(received["types"]),
         answer=Answer(answer["kind"], answer.get("code", 0), tuple(answer.get("addresses", ()))),
         percent=received["percent"],
+        seed=received["seed"],
         delay_us=received["delay_us"],
         jitter_us=received["jitter_us"],
     )
