@@ -32,6 +32,8 @@ pub struct Rule {
     pub types: Vec<u16>,
     /// Of the queries that fit, how many are hit.
     pub percent: f64,
+    /// Start of all draws: with the same one, the same look-ups are hit, counted from the first.
+    pub seed: Option<u64>,
     pub answer: Answer,
     pub delay_us: u64,
     pub jitter_us: u64,

@@ -1,9 +1,10 @@
 //! What becomes of a query: the faults of one target, oldest first, and what each of them did.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{json, Value};
@@ -28,7 +29,18 @@ pub struct Counters {
     swallowed: AtomicU64,
     delayed: AtomicU64,
     delay_us_sum: AtomicU64,
+    turns: Mutex<Turns>,
 }
+
+/// Numbers of the look-ups that drew by a seed; a copy of one has the same.
+#[derive(Debug, Default)]
+struct Turns {
+    next: u64,
+    latest: VecDeque<(u64, u64)>,
+}
+
+/// Look-ups among which a copy is sought.
+const LATEST: usize = 64;
 
 impl Counters {
     pub fn state(&self) -> Value {
@@ -40,6 +52,19 @@ impl Counters {
             "delayed": self.delayed.load(Relaxed),
             "delay_us_sum": self.delay_us_sum.load(Relaxed),
         })
+    }
+
+    /// The number of a look-up, given what tells it from others.
+    fn turn(&self, key: u64) -> u64 {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&(_, turn)) = turns.latest.iter().find(|(other, _)| *other == key) {
+            return turn;
+        }
+        let turn = turns.next;
+        turns.next += 1;
+        turns.latest.truncate(LATEST - 1);
+        turns.latest.push_front((key, turn));
+        turn
     }
 
     /// Counts a query that was held for so long on behalf of this source.
@@ -78,6 +103,7 @@ struct Rule {
     patterns: Vec<Pattern>,
     types: Vec<u16>,
     percent: f64,
+    seed: Option<u64>,
     answer: Answer,
     delay_us: u64,
     jitter_us: u64,
@@ -110,6 +136,7 @@ impl Rules {
                     .collect(),
                 types: rule.types.clone(),
                 percent: rule.percent,
+                seed: rule.seed,
                 answer: rule.answer.clone(),
                 delay_us: rule.delay_us,
                 jitter_us: rule.jitter_us,
@@ -150,15 +177,19 @@ impl Rules {
         let mut delays = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.fits(query, way)) {
             rule.counters.matched.fetch_add(1, Relaxed);
-            let draw =
-                self.chance
-                    .hash_one((rule.source.as_str(), client, query.id, &query.name, second));
+            let source = rule.source.as_str();
+            let key = (source, client, query.id, &query.name, query.kind, second);
+            let key = self.chance.hash_one(key);
+            let draw = match rule.seed {
+                Some(seed) => mixed(seed, rule.counters.turn(key)),
+                None => key,
+            };
             if share(draw) * 100.0 >= rule.percent {
                 continue;
             }
             rule.counters.hit.fetch_add(1, Relaxed);
             if rule.delay_us + rule.jitter_us > 0 {
-                let draw = share(self.chance.hash_one((draw, query.kind)));
+                let draw = share(mixed(draw, 1));
                 let off = (draw * 2.0 - 1.0) * rule.jitter_us as f64;
                 let length = (rule.delay_us as f64 + off).max(0.0) as u64;
                 delays.push(Delay {
@@ -166,7 +197,7 @@ impl Rules {
                     length: Duration::from_micros(length),
                 });
             }
-            if let Some(fate) = rule.fate(query, way, || self.chance.hash_one((draw, "address"))) {
+            if let Some(fate) = rule.fate(query, way, || mixed(draw, 2)) {
                 return (fate, delays);
             }
         }
@@ -215,6 +246,15 @@ impl Rule {
         self.counters.answered.fetch_add(1, Relaxed);
         Some(Fate::Answered(query.answer(&says, most)))
     }
+}
+
+/// The nth draw of a seed (SplitMix64, by its counter).
+fn mixed(seed: u64, nth: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(nth.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    for (shift, factor) in [(30, 0xBF58_476D_1CE4_E5B9), (27, 0x94D0_49BB_1331_11EB)] {
+        mixed = (mixed ^ (mixed >> shift)).wrapping_mul(factor);
+    }
+    mixed ^ (mixed >> 31)
 }
 
 /// A draw from 0 to 1, without 1.

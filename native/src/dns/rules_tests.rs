@@ -8,6 +8,7 @@ fn rule(source: &str, answer: Answer) -> request::Rule {
         patterns: Vec::new(),
         types: Vec::new(),
         percent: 100.0,
+        seed: None,
         answer,
         delay_us: 0,
         jitter_us: 0,
@@ -111,6 +112,26 @@ fn a_share_of_the_queries_is_hit_and_a_copy_as_its_original() {
     let count = first.iter().filter(|&&one| one).count();
     assert!((1060..1340).contains(&count), "{count}");
     assert_eq!(first, (0..4000).map(hit).collect::<Vec<bool>>());
+}
+
+#[test]
+fn with_a_seed_the_same_look_ups_are_hit_again() {
+    let hits = |seed: u64, copies: usize| {
+        let mut half = code("a", 2);
+        (half.percent, half.seed) = (50.0, Some(seed));
+        let rules = rules(&[half]);
+        let hit = |number: u32| {
+            let fates = (0..copies).map(|_| fate(&rules, &format!("n{number}"), A));
+            let hit: Vec<bool> = fates.map(|fate| fate != Fate::Relayed).collect();
+            assert!(hit.iter().all(|&one| one == hit[0]));
+            hit[0]
+        };
+        (0..1000).map(hit).collect::<Vec<bool>>()
+    };
+    assert_eq!(hits(7, 1), hits(7, 2));
+    assert_ne!(hits(7, 1), hits(8, 1));
+    let count = hits(7, 1).iter().filter(|&&one| one).count();
+    assert!((430..570).contains(&count), "{count}");
 }
 
 #[test]

@@ -148,6 +148,8 @@ def _written(rule: NameRule, target: Target) -> _Wire:
     elif rule.answer.kind == "addresses":
         answer["addresses"] = list(rule.answer.addresses)
     written = asdict(rule) | {"answer": answer, "for": _whom(target)}
+    if rule.seed is None:  # processes of an agent before this one may not know it
+        del written["seed"]
     return {name: list(v) if isinstance(v, tuple) else v for name, v in written.items()}
 
 
@@ -159,6 +161,7 @@ def _read(received: Mapping[str, Any]) -> NameRule:
         types=tuple(received["types"]),
         answer=Answer(answer["kind"], answer.get("code", 0), tuple(answer.get("addresses", ()))),
         percent=received["percent"],
+        seed=received.get("seed"),
         delay_us=received["delay_us"],
         jitter_us=received["jitter_us"],
     )

@@ -16,6 +16,7 @@ def merge(live: Iterable[Live[DNSFault]]) -> tuple[NameRule, ...]:
             types=one.fault.types,
             answer=one.fault.answer,
             percent=float(one.fault.percent),
+            seed=one.fault.seed,
             delay_us=one.fault.delay_us,
             jitter_us=one.fault.jitter_us,
         )

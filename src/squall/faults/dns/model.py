@@ -57,7 +57,7 @@ class DNSChaosSpec(ExperimentSpec, ContainerSelector):
     """Types of the records that are hit, as `A`, `MX` and `TYPE99`; without any, every type, or
     with action `random` `A` and `AAAA`."""
     percent: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Of the look-ups that fit, how many are hit, drawn for each anew; 100 by default."""
+    """Of the look-ups that fit, how many are hit, drawn for each from `seed`; 100 by default."""
     delay: TcDuration | None = None
     """How long look-ups that are hit are held before they are answered, as `200ms`."""
     jitter: TcDuration | None = None
@@ -115,6 +115,8 @@ class DNSFault(Fault):
     """Numbers of record types."""
     percent: int = 100
     """Of the look-ups that fit, how many are hit."""
+    seed: int | None = None
+    """Start of all draws."""
     answer: Answer
     """What they get."""
     delay_us: int = 0
@@ -130,6 +132,7 @@ def share(spec: DNSChaosSpec, selector_key: str, peers: Peers) -> DNSFault:  # n
         patterns=tuple(in_ascii(pattern) for pattern in spec.patterns),
         types=tuple(number for number in types if number is not None),
         percent=100 if spec.percent is None else spec.percent,
+        seed=spec.seed,
         answer=spec.answer(),
         delay_us=_microseconds(spec.delay),
         jitter_us=_microseconds(spec.jitter),

@@ -68,6 +68,8 @@ class NameRule:
     """How long a query that is hit is held before it is answered, or goes on."""
     jitter_us: int = 0
     """How far that may be off, in both directions."""
+    seed: int | None = None
+    """Start of all draws: with the same one, the same queries are hit, counted from the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,19 @@ async def test_a_share_of_the_look_ups_is_hit(cables, names, servers):
     assert (counted.matched, counted.hit) == (400, found.count("SERVFAIL"))
 
 
+async def test_with_a_seed_the_same_look_ups_are_hit_again(cables, names, servers):
+    async def said(seed):
+        await names.apply(cables.target, [rule(percent=50.0, seed=seed)])
+        with opened(cables.target, FAR[4]) as over:
+            found = [says(sent(over, dns.message.make_query(HIT, "A"))) for _ in range(60)]
+        await names.apply(cables.target, [])
+        return found
+
+    first = await said(7)
+    assert await said(7) == first
+    assert await said(8) != first
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_experiments_on_one_target_peel_off_in_any_order(cables, names, servers, order):
     before = cables.snapshot()

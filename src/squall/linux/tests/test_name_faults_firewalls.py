@@ -1,15 +1,20 @@
 """Faults in names beside rules of the target's own."""
 
+import socket
+import struct
+
 import pytest
 
 from squall.errors import Unsupported
 from squall.injection.world.names import Answer, NameRule
 from squall.linux.name_faults import LinuxNames
 from squall.linux.tests.conftest import FAR, LEASE_SECONDS
-from squall.linux.tests.name_server import ADDRESS, asked, says, serving
+from squall.linux.tests.name_server import ADDRESS, asked, netns, says, serving
+from squall.linux.tests.two_namespaces import inside
 
 pytestmark = [pytest.mark.host]
 
+NETLINK_NETFILTER = 12
 HIT, SPARED = "www.example.com", "example.org"
 FAILS = NameRule("fails/.", ("*.example.com",), (), Answer("code", 2))
 LATE = NameRule("late/.", ("late.example.org",), (), Answer("relayed"), delay_us=50_000)
@@ -134,3 +139,21 @@ async def test_where_a_firewall_would_drop_our_answers_nothing_is_done(
     for tcp in (False, True):
         assert says(asked(cables.target, FAR[4], HIT, tcp=tcp)) == ADDRESS
     assert cables.snapshot() == before
+
+
+async def test_a_queue_of_somebody_else_is_left_to_him(cables, names, server):
+    def queues():
+        table = cables.run(cables.target, "cat", "/proc/net/netfilter/nfnetlink_queue")
+        return {int(line.split()[0]) for line in table.splitlines()}
+
+    with inside(netns(cables.target)):
+        his = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    with his:
+        bind = struct.pack("=BBH", 0, 0, socket.htons(5300)) + struct.pack("=HHBBH", 8, 1, 1, 0, 0)
+        his.send(struct.pack("=IHHII", 16 + len(bind), 0x302, 5, 0, 0) + bind)
+        assert his.recv(100)[16:20] == bytes(4)
+        await names.apply(cables.target, [FAILS])
+        assert queues() == {5300, 5301}
+        assert says(asked(cables.target, FAR[4], HIT)) == "SERVFAIL"
+        await names.apply(cables.target, [])
+        assert queues() == {5300}

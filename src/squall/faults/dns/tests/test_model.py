@@ -58,9 +58,11 @@ def test_random_takes_the_addresses_that_are_given():
 
 
 def test_everything_else_reaches_the_target():
-    found = shared(patterns=["*.Example.COM.", "bücher.example"], types=["mx", "TYPE99"], percent=5)
+    found = shared(
+        patterns=["*.Example.COM.", "bücher.example"], types=["mx", "TYPE99"], percent=5, seed=7
+    )
     assert found.patterns == ("*.example.com", "xn--bcher-kva.example")
-    assert (found.types, found.percent) == ((15, 99), 5)
+    assert (found.types, found.percent, found.seed) == ((15, 99), 5, 7)
     assert DNSFault.model_validate(found.model_dump(mode="json", by_alias=True)) == found
 
 
