@@ -161,15 +161,28 @@ class Scene:
 
     def acting(self) -> set[str]:
         """Name the experiments that say that they act."""
+        return {
+            one["metadata"]["name"]
+            for one in self._experiments()
+            if _condition(one, "AllInjected")[0]
+        }
+
+    def interrupted(self) -> set[str]:
+        """Name the experiments of which a node took something back by itself."""
+        return {
+            one["metadata"]["name"]
+            for one in self._experiments()
+            if "Interrupted" in _verdicts(one)
+        }
+
+    def _experiments(self) -> list[Any]:
         kinds = ",".join(sorted(set(self._live.values())))
-        listed = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
-        return {one["metadata"]["name"] for one in listed if _condition(one, "AllInjected")[0]}
+        listed: list[Any] = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
+        return listed
 
     def verdicts(self, name: str) -> set[str]:
         """Read the verdicts of all records."""
-        experiment = self.experiment(name).get("status", {}).get("experiment", {})
-        records = experiment.get("containerRecords") or ()
-        return {record.get("proof", {}).get("verdict", "") for record in records}
+        return _verdicts(self.experiment(name))
 
     def state(self) -> Mapping[str, str]:
         """Read all that faults may leave: in the kernel, in processes, in the pods' objects."""
@@ -228,8 +241,7 @@ class Scene:
         # New watchers are there before the old ones have left.
         until("everything to be as before", lambda: not self.changed(acting), PATIENCE)
         until("all to say so", lambda: self.injected(tuple(self._live)), PATIENCE)
-        for name in self._live:
-            assert "Interrupted" not in self.verdicts(name), name
+        assert not self.interrupted()
 
     def leaves_nothing(self, within: float = PATIENCE) -> None:
         """Wait until nothing is left but what became of the pods."""
@@ -289,6 +301,11 @@ def _condition(experiment: Any, condition: str) -> tuple[bool, str]:
         if one["type"] == condition:
             return one["status"] == "True", one.get("reason", "")
     return False, "no such condition"
+
+
+def _verdicts(experiment: Any) -> set[str]:
+    records = experiment.get("status", {}).get("experiment", {}).get("containerRecords") or ()
+    return {record.get("proof", {}).get("verdict", "") for record in records}
 
 
 def holders(cluster: Cluster, node: str = "") -> Iterator[str]:

@@ -81,8 +81,7 @@ def test_nodes_heal_themselves_while_there_is_no_api(
         scene.cluster.start(component)
     until("the API", lambda: scene.kubectl("get", "pods"), PATIENCE)
     until("the truth", lambda: not scene.acting(), PATIENCE)
-    for name in faults:
-        assert "Interrupted" in scene.verdicts(name)
+    until("all to tell", lambda: scene.interrupted() == set(faults), PATIENCE)
 
 
 def test_a_node_that_is_cut_off_heals_itself_but_for_what_shall_hold(scene: Scene) -> None:
@@ -104,8 +103,7 @@ def test_a_node_that_is_cut_off_heals_itself_but_for_what_shall_hold(scene: Scen
     finally:
         scene.cluster.mend("node2")
     settle(scene.cluster)
-    for name in ends:
-        until(f"{name} to tell", lambda name=name: "Interrupted" in scene.verdicts(name), PATIENCE)
+    until("all to tell", lambda: scene.interrupted() >= set(ends), PATIENCE)
     assert not scene.acting()
 
 
