@@ -16,7 +16,7 @@ use super::fallback;
 use super::hooks::{self, Clients};
 use super::http2;
 use super::redirect;
-use super::room::{Entrance, Room};
+use super::room::{self, Entrance, Room};
 use super::timer;
 use super::tls;
 use super::visit::{is_tls, Visit, World};
@@ -41,7 +41,7 @@ impl Listeners {
             listener.set_nonblocking(true)?;
             let fd = listener.as_raw_fd();
             // SAFETY: plain call. The queue of the standard library is short for a load test.
-            check(unsafe { libc::listen(fd, 4096) })?;
+            check(unsafe { libc::listen(fd, room::queue()) })?;
             set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?; // who is accepted inherits it
             Ok::<_, io::Error>(listener)
         };
@@ -85,6 +85,9 @@ async fn accept(
     world: Arc<World>,
 ) {
     loop {
+        while room.is_full() {
+            timer::sleep(Duration::from_millis(5)).await;
+        }
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (clients, guest, world) = (clients.clone(), room.enter(), world.clone());

@@ -222,26 +222,22 @@ async def test_where_there_is_no_room_connections_go_straight_to_their_server(
     most = 256
     resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (most, most))
 
-    def answers() -> list[bytes]:
-        codes = []
-        for connection in connections:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            codes.append(connection.recv(65536).split()[1])
-        return codes
+    def ask_anew() -> bytes:
+        connections.append(dial(net.far))
+        connections[-1].settimeout(PATIENCE_SECONDS)
+        connections[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        return connections[-1].recv(65536).split()[1]
 
+    connections: list[socket.socket] = []
     serving(mirror)
     await ordered(proxy, rule("Response", **TEAPOT))
-    connections = [dial(net.far) for _ in range(most)]
-    codes = await asyncio.to_thread(answers)
+    codes = [await asyncio.to_thread(ask_anew) for _ in range(most)]
     assert set(codes) == {b"418", b"200"}
     assert codes.count(b"418") > most / 4
     for connection in connections:
         connection.close()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:  # those that have ended make room again
-        connections = [dial(net.far)]
-        if await asyncio.to_thread(answers) == [b"418"]:
-            break
+    while await asyncio.to_thread(ask_anew) != b"418":  # those that have ended make room again
         assert time.monotonic() < deadline
 
 
