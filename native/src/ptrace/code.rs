@@ -67,7 +67,7 @@ pub fn find(code: &[(u64, u64)], memory: &File, wanted: &[&[u8]]) -> Option<u64>
 }
 
 fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    let aligned = |at: usize| wanted.len() % 4 != 0 || at.is_multiple_of(4);
+    let aligned = |at: usize| !wanted.len().is_multiple_of(4) || at.is_multiple_of(4);
     let mut places = bytes.windows(wanted.len()).enumerate();
     let found = places.find(|(at, found)| *found == wanted && aligned(*at));
     found.map(|(at, _)| at)
