@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.kubernetes.build import programs
 from tests.cluster.releases import (
     confirmed,
     create,
@@ -74,7 +73,7 @@ def test_who_reaches_outside_is_refused(two: Cluster) -> None:
 
 
 def test_who_is_outside_is_told_that_nobody_acts(two: Cluster) -> None:
-    command = [programs() / "kubectl", f"--kubeconfig={two.kubeconfig}", "create", "-f=-"]
+    command = two.kubectl_command("create", "-f=-")
     manifest = json.dumps(delay("outside"))
     done = subprocess.run(command, input=manifest, capture_output=True, text=True, check=True)
     for shop in SHOPS:

@@ -67,7 +67,7 @@ def test_a_restoration_that_is_refused_can_be_tried_again(programs, faults):
     assert program.picture() == before
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_filter_and_guardian_killed_one_after_the_other(programs, faults, seed):
     draw = random.Random(seed)  # noqa: S311  (to be repeated, not to be secret)
     program = programs()
@@ -258,3 +258,27 @@ def test_a_program_of_32_bits_keeps_nobody_else_from_the_true_files(programs, fa
     assert not program.mounts()
     assert program.ask("os.pread(a, 4, 0)") == TRUE
     program.ask("p.kill(); p.wait()")
+
+
+def test_whoever_moves_files_may_die_at_each_of_its_steps(programs, faults):
+    program = programs()
+    before = opened(program)
+    program.ask("signal.signal(signal.SIGUSR1, lambda *_: None)")
+    held = faults(program)
+    held.set(volume(program.directory, **SLOW))
+    kill_both(held)
+    command = [NODE, "files-restore", "--pid", str(program.pid)]
+    for step in range(1, 1000):
+        blow = ["strace", "-o", "/dev/null", "-e", f"inject=ptrace:signal=KILL:when={step}"]
+        died = subprocess.run([*blow, *command], check=False, capture_output=True).returncode
+        os.kill(program.pid, signal.SIGUSR1)
+        assert program.ask("1 + 1") == "2"
+        blocked = Path(f"/proc/{program.pid}/status").read_text().split("SigBlk:")[1]
+        assert int(blocked.split()[0], 16) == 0
+        if not died:
+            break
+    assert 20 < step < 999
+    after = program.picture()
+    for leftover in set(after["fd"]) - set(before["fd"]):  # of the moment when it is being entered
+        assert after["fd"].pop(leftover)[0].startswith("socket:")
+    assert after == before

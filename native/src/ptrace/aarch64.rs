@@ -4,6 +4,12 @@ use super::call::Call;
 
 /// `svc #0`.
 pub const CALL_INSTRUCTION: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
+/// `svc #0; ret`.
+pub const CALL_AND_RETURN: &[u8] = &[0x01, 0x00, 0x00, 0xd4, 0xc0, 0x03, 0x5f, 0xd6];
+/// `mov x8, #139; svc #0`, as in the kernel's own page.
+pub const RETURNS_BY_FRAME: &[&[u8]] = &[&[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4]];
+/// What a return takes off the stack: it goes by a register.
+pub const RETURN_BYTES: u64 = 0;
 /// NT_PRFPREG.
 pub const VECTOR_SET: usize = 2;
 
@@ -53,6 +59,13 @@ impl Registers {
         next.x[..6].copy_from_slice(&call.arguments);
         next.x[8] = call.number;
         next.pc = at;
+        next
+    }
+
+    /// With a return to `end` ahead, and that stack.
+    pub fn coming_back(self, stack: u64, end: u64) -> Self {
+        let mut next = self;
+        (next.sp, next.x[30]) = (stack, end);
         next
     }
 

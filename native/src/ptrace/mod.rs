@@ -13,6 +13,7 @@ mod parcel;
 pub mod remote;
 mod restartable;
 pub mod thread;
+mod way_back;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

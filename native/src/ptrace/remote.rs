@@ -14,6 +14,7 @@ use super::call::{outcome, Call, CALL_BYTES};
 use super::code::{self, gate};
 use super::machine::{self, Registers};
 use super::thread::Report;
+use super::way_back::WayBack;
 use super::{parcel, restartable, Thread};
 use crate::system::{check, own};
 
@@ -42,6 +43,8 @@ pub struct Inside<'a> {
     blocked: u64,
     /// Address of an instruction that calls the kernel.
     gate: u64,
+    /// Where it can return to by itself even from single calls.
+    way_back: Option<WayBack>,
     code: u64,
     data: u64,
     ours: OwnedFd,
@@ -66,7 +69,7 @@ impl<'a> Inside<'a> {
                 format!("thread {tid} runs code of another kind of processor"),
             ));
         }
-        if filtered(tid) {
+        if thread.is_filtered() {
             thread.suspend_seccomp()?;
         }
         let gate = gate(tid, &memory)?;
@@ -75,13 +78,17 @@ impl<'a> Inside<'a> {
             was.go_on_at(instead);
         }
         let blocked = thread.blocked_signals()?;
-        thread.block_signals(u64::MAX)?;
+        let vectors = thread.vectors()?;
+        let after = was.with_call_taken_up();
+        let frame = |at| machine::frame(&after, blocked, &vectors, at);
+        let way_back = WayBack::laid(tid, &memory, frame);
         let mut inside = Self {
             thread,
             memory,
             was,
             blocked,
-            gate,
+            gate: way_back.as_ref().map_or(gate, |way| way.gate),
+            way_back,
             code: 0,
             data: 0,
             // SAFETY: plain call; replaced before it is used.
@@ -90,19 +97,22 @@ impl<'a> Inside<'a> {
             runs: false,
             left: false,
         };
-        inside.settle()?; // dropped on an error: then the thread is put back
+        // Only then its signals: from then on it gets them back whatever becomes of us.
+        let idle = Call::new(libc::SYS_getpid, &[]);
+        thread.set_registers(&inside.calling(&idle))?;
+        thread.block_signals(u64::MAX)?;
+        inside.settle(&vectors)?; // dropped on an error: then the thread is put back
         Ok(inside)
     }
 
-    fn settle(&mut self) -> io::Result<()> {
+    fn settle(&mut self, vectors: &[u8]) -> io::Result<()> {
         let (read, write, run) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
         self.code = self.map(CODE_BYTES, read | run)?;
         self.data = self.map(DATA_BYTES, read | write)?;
         self.memory.write_all_at(code::bytes(), self.code)?;
-        let vectors = self.thread.vectors()?;
         let frame_at = self.data + FRAME_AT as u64;
         let after = self.was.with_call_taken_up();
-        let (frame, stack) = machine::frame(&after, self.blocked, &vectors, frame_at);
+        let (frame, stack) = machine::frame(&after, self.blocked, vectors, frame_at);
         if FRAME_AT + frame.len() > ORDERS_AT {
             return Err(io::Error::other(
                 "the state of this processor is larger than expected",
@@ -225,14 +235,25 @@ impl<'a> Inside<'a> {
             self.call(&call)?;
         }
         self.stop()?;
+        self.thread.block_signals(self.blocked)?;
         self.thread.set_registers(&self.was)?;
-        self.thread.block_signals(self.blocked)
+        match &self.way_back {
+            Some(way) => way.take_up(&self.memory),
+            None => Ok(()),
+        }
+    }
+
+    fn calling(&self, call: &Call) -> Registers {
+        let next = self.was.calling(self.gate, call);
+        match &self.way_back {
+            Some(way) => next.coming_back(way.stack, way.end),
+            None => next,
+        }
     }
 
     /// A call without our code: the thread does only this one, and stops.
     fn call(&self, call: &Call) -> io::Result<i64> {
-        self.thread
-            .set_registers(&self.was.calling(self.gate, call))?;
+        self.thread.set_registers(&self.calling(call))?;
         for _ in ["on entry", "on exit"] {
             self.thread.go_on_to_call()?;
             self.await_report(&Report::AtCall, || self.thread.go_on_to_call())?;
@@ -325,12 +346,4 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let _ = self.put_back();
     }
-}
-
-fn filtered(tid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Seccomp:"));
-    line.is_some_and(|mode| mode.trim() != "0")
 }

@@ -94,6 +94,14 @@ impl Thread {
         request(libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize)
     }
 
+    /// Does a seccomp filter look at its system calls?
+    pub fn is_filtered(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.tid)).unwrap_or_default();
+        let mut lines = status.lines();
+        let mode = lines.find_map(|line| line.strip_prefix("Seccomp:"));
+        mode.is_some_and(|mode| mode.trim() != "0")
+    }
+
     pub fn registers(&self) -> io::Result<Registers> {
         let mut registers = Registers::default();
         let bytes = self.transfer(libc::PTRACE_GETREGSET, NT_PRSTATUS, registers.bytes())?;

@@ -4,6 +4,15 @@ use super::call::Call;
 
 /// `syscall`.
 pub const CALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
+/// `syscall; ret`.
+pub const CALL_AND_RETURN: &[u8] = &[0x0f, 0x05, 0xc3];
+/// `mov rax, 15; syscall`, in two ways to write it.
+pub const RETURNS_BY_FRAME: &[&[u8]] = &[
+    &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05],
+    &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05],
+];
+/// What a return takes off the stack.
+pub const RETURN_BYTES: u64 = 8;
 /// NT_X86_XSTATE.
 pub const VECTOR_SET: usize = 0x202;
 
@@ -108,6 +117,11 @@ impl Registers {
             r9,
             ..*self
         }
+    }
+
+    /// With a return to `end` on `stack` ahead; there it stands already.
+    pub fn coming_back(self, stack: u64, _end: u64) -> Self {
+        Self { rsp: stack, ..self }
     }
 
     /// About to run our code at `code`, told what to do at `orders`.

@@ -5,7 +5,9 @@ read that is held would hold us, and a wrong one would have us write wrong thing
 """
 
 import ctypes
+import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,20 +52,27 @@ def root(pid: int | str) -> Iterator[int]:
         os.close(opened)
 
 
-def open_in(root: int, path: str, flags: int) -> int:
-    """Open a path from a root directory; links never lead out of it. Does not wait for a pipe.
+def open_in(root: int, path: str, access: int) -> int:
+    """Open a file by its path from a root directory; links never lead out of it.
+
+    Nothing else is opened, not even to look at it: we may open every device of the node, and some
+    act when they are.
 
     Raises:
-        OSError: as open(2).
+        OSError: as open(2); EINVAL where it is no regular file.
     """
-    flags |= os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    how = (ctypes.c_uint64 * 3)(flags, 0, _RESOLVE_IN_ROOT)
-    opened: int = _libc.syscall(
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    found: int = _libc.syscall(
         ctypes.c_long(_OPENAT2), root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
     )
-    if opened < 0:
+    if found < 0:
         raise _error(path)
-    return opened
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "is no file", path)
+        return os.open(f"/proc/self/fd/{found}", access | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def _copied(pid: int | str, filters: list[str]) -> "_Copy":

@@ -8,7 +8,6 @@ others would trust us, too.
 import asyncio
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -169,8 +168,7 @@ def _open_list(root: int, path: str, access: int) -> int | None:
     except OSError as missing:
         logger(__name__).debug("%s: %s", path, missing.strerror)
         return None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES:
+    if os.fstat(descriptor).st_size > LONGEST_BYTES:
         os.close(descriptor)
         return None
     return descriptor
@@ -182,12 +180,13 @@ def _file(descriptor: int) -> File:
 
 
 def _of_host(path: str) -> set[File]:
-    """Say which file the host itself sees there."""
+    """Say which file the host itself sees there, and which are its lists wherever shown."""
     found: set[File] = set()
     for pid in _HOSTS:
         with suppress(OSError), beneath.root(pid) as root:
-            descriptor = _open_list(root, path, os.O_RDONLY)
-            if descriptor is not None:
-                found.add(_file(descriptor))
-                os.close(descriptor)
+            for one in (*LISTS, path):
+                descriptor = _open_list(root, one, os.O_RDONLY)
+                if descriptor is not None:
+                    found.add(_file(descriptor))
+                    os.close(descriptor)
     return found

@@ -1,6 +1,6 @@
 //! A file system of ours, made here, put into place in another mount namespace, and taken away.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,7 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::place::{mount_of, SOURCE, SUBTYPE};
+use super::group::Group;
+use super::place::{mount_of, open_below, SOURCE, SUBTYPE};
 use crate::files::messages;
 use crate::system::{check, own};
 
@@ -18,10 +19,9 @@ const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
 const FSOPEN_CLOEXEC: u32 = 1;
 const FSMOUNT_CLOEXEC: u32 = 1;
-const OPEN_TREE_CLONE: u32 = 1;
+pub(super) const OPEN_TREE_CLONE: u32 = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
 const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
-const MOVE_MOUNT_SET_GROUP: u32 = 0x100;
 
 /// `ST_` flags of statvfs and the mount attributes that mean the same.
 const SAME: [(u64, u64); 6] = [
@@ -148,9 +148,11 @@ pub fn put(
     })
 }
 
-/// Moves the mount that stands at `point` to another directory.
-pub fn move_to(namespace: &File, point: &Path, to: &OwnedFd) -> io::Result<()> {
-    inside(namespace, || move_mount(&open_tree(point, 0)?, to, 0))
+/// Moves the mount that stands at `point`, if that is mount `id`, to another directory.
+pub fn move_to(namespace: &File, point: &Path, id: u64, to: &OwnedFd) -> io::Result<()> {
+    inside(namespace, || {
+        move_mount(&known(Path::new(enter(point)?), id)?, to, 0)
+    })
 }
 
 /// Takes away what stands at `path`, if that is mount `id`; `lazily`: though it is in use.
@@ -158,12 +160,9 @@ pub fn move_to(namespace: &File, point: &Path, to: &OwnedFd) -> io::Result<()> {
 /// ESTALE where something else stands on it.
 pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Result<()> {
     inside(namespace, || {
-        let top = open_tree(path, 0)?;
-        if mount_of(&top)? != id {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
-        }
-        drop(top);
-        let name = CString::new(path.as_os_str().as_bytes())?;
+        let name = enter(path)?;
+        drop(known(Path::new(name), id)?);
+        let name = CString::new(name.as_bytes())?;
         let lazily = if lazily { libc::MNT_DETACH } else { 0 };
         // SAFETY: the name outlives the call.
         check(unsafe { libc::umount2(name.as_ptr(), lazily | libc::UMOUNT_NOFOLLOW) }).map(drop)
@@ -181,14 +180,13 @@ pub fn uncovered(
 ) -> io::Result<OwnedFd> {
     let (ours, theirs) = messages::pair()?;
     inside(namespace, || {
-        if mount_of(&open_tree(point, 0)?)? != id {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
-        }
-        let copy = open_tree(point, OPEN_TREE_CLONE)?;
+        let point = Path::new(enter(point)?);
+        drop(known(point, id)?);
+        let copy = open_tree(point, OPEN_TREE_CLONE | libc::AT_SYMLINK_NOFOLLOW as u32)?;
         let name = CString::new(point.as_os_str().as_bytes())?;
         // SAFETY: the name outlives the call.
         check(unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) })?;
-        let below = open_tree(point, 0)?;
+        let below = open_tree(point, libc::AT_SYMLINK_NOFOLLOW as u32)?;
         {
             let _group = shared.map(|point| Group::left(point, &below)).transpose()?;
             move_mount(&copy, &below, 0)?;
@@ -216,78 +214,43 @@ pub fn double(namespace: &File, directory: &OwnedFd) -> io::Result<OwnedFd> {
 /// Puts a mount on top of mount `id`, which stands at `point`.
 pub fn put_over(namespace: &File, mount: &OwnedFd, point: &Path, id: u64) -> io::Result<()> {
     inside(namespace, || {
-        let top = open_tree(point, 0)?;
-        if mount_of(&top)? != id {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
-        }
-        move_mount(mount, &top, 0)
+        move_mount(mount, &known(Path::new(enter(point)?), id)?, 0)
     })
 }
 
-/// A group of mounts that tell one another of theirs, while one of them has left it.
-struct Group {
-    member: OwnedFd,
-    left_by: OwnedFd,
+/// Goes to the directory that a mount stands in, and says by which name it does; in a child.
+///
+/// The container cannot rename what it is mounted over. Directories above it are another matter: it
+/// could have a link in their place that leads to another mount, between one call and the next.
+fn enter(point: &Path) -> io::Result<&OsStr> {
+    let (Some(above), Some(name)) = (point.parent(), point.file_name()) else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let root = File::open("/")?;
+    let below = above.strip_prefix("/").unwrap_or(above);
+    let above = open_below(&root, below, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?;
+    // SAFETY: plain call.
+    check(unsafe { libc::fchdir(above.as_raw_fd()) })?;
+    Ok(name)
 }
 
-impl Group {
-    /// Takes the mount at `point`, in which `directory` is, out of its group until this is dropped.
-    fn left(point: &Path, directory: &OwnedFd) -> io::Result<Self> {
-        let left_by = open_tree(point, 0)?;
-        if mount_of(&left_by)? != mount_of(directory)? {
-            return Err(io::Error::other(format!(
-                "{} is shared with other mount namespaces, and hidden by another mount",
-                point.display()
-            )));
-        }
-        let member = open_tree(point, OPEN_TREE_CLONE)?; // without a member its group would end
-        let private = MountAttributes {
-            propagation: libc::MS_PRIVATE,
-            ..MountAttributes::default()
-        };
-        // SAFETY: name and structure outlive the call.
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                left_by.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                &raw const private,
-                size_of::<MountAttributes>(),
-            )
-        })?;
-        Ok(Self { member, left_by })
+/// Opens a mount by its name; ESTALE where another one stands there.
+fn known(name: &Path, id: u64) -> io::Result<OwnedFd> {
+    let top = open_tree(name, libc::AT_SYMLINK_NOFOLLOW as u32)?;
+    match mount_of(&top)? == id {
+        true => Ok(top),
+        false => Err(io::Error::from_raw_os_error(libc::ESTALE)),
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Err(error) = move_mount(&self.member, &self.left_by, MOVE_MOUNT_SET_GROUP) {
-            crate::system::log(&format!(
-                "a shared mount could not be shared again: {error}"
-            ));
-        }
-    }
-}
-
-/// `struct mount_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-fn open_tree(path: &Path, flags: u32) -> io::Result<OwnedFd> {
+pub(super) fn open_tree(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let flags = flags | libc::O_CLOEXEC as u32;
     // SAFETY: the name outlives the call.
     own(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, name.as_ptr(), flags) } as i32)
 }
 
-fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result<()> {
+pub(super) fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH | more;
     let (from, to) = (mount.as_raw_fd(), to.as_raw_fd());
     // SAFETY: empty names, as the flags say.

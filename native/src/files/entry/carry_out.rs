@@ -49,6 +49,11 @@ impl Limit {
                 &raw mut was,
             ))
             .ok()?;
+            let folder = format!("/proc/{pid}/fd");
+            let open = std::fs::read_dir(folder).map_or(0, Iterator::count) as u64;
+            if open.saturating_add(MORE_DESCRIPTORS) < was.rlim_cur {
+                return None; // there is room; if we die, nobody would put the limit back
+            }
             let more = was.rlim_cur.saturating_add(MORE_DESCRIPTORS);
             let raised = libc::rlimit {
                 rlim_cur: more,

@@ -4,6 +4,7 @@ pub mod attach;
 mod carry_out;
 mod descriptions;
 mod detached;
+mod group;
 pub mod instead;
 mod locks;
 mod mappings;

@@ -19,7 +19,7 @@ use super::scan::{namespace, processes, Where};
 use crate::rpc::Refusal;
 
 /// How long to wait for those who cannot be stopped now, as while another one of us is at work.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A mount of ours, and where it stands.
 struct Left {
