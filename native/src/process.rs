@@ -1,5 +1,6 @@
 //! What `sandbox`, `exec` and `watch` know about processes.
 
+use crate::exec::cgroups;
 use crate::failure::{Failure, Outcome, While};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -16,6 +17,20 @@ pub fn started(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; what follows it starts with field 3.
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
+/// Does this process stand still because its cgroup, or one above it, is frozen? It can be neither
+/// stopped nor moved then, and does not end before it is let go.
+pub fn is_frozen(pid: i32) -> bool {
+    let hierarchies = cgroups::hierarchies(&pid.to_string()).unwrap_or_default();
+    hierarchies.iter().any(|one| {
+        let read =
+            |name: &str| std::fs::read_to_string(format!("{}{}/{name}", one.point, one.path));
+        // cgroup v1 has the one file, v2 the other; roots have none.
+        read("freezer.state").is_ok_and(|state| state.trim() != "THAWED")
+            || read("cgroup.events")
+                .is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+    })
 }
 
 /// A descriptor that becomes readable when the process has ended.

@@ -196,6 +196,10 @@ impl Watch {
         ));
         let mut said = String::new();
         for number in 1..=ATTEMPTS {
+            // Nobody there waits for us, and an attempt would lose what cannot be moved yet.
+            while process::is_frozen(self.target) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
             let done = if number <= PATIENT_ATTEMPTS + 1 {
                 self.attempt(number > PATIENT_ATTEMPTS)
             } else {

@@ -235,8 +235,15 @@ impl Holding for Files {
                 }
             }
         }
-        let started = Instant::now();
+        let mut started = Instant::now();
         while let Some(path) = self.volumes.keys().next_back().cloned() {
+            if process::is_frozen(self.pid) && !self.has_ended() {
+                // Nobody waits for the filter, and without it its files would be lost.
+                self.volumes.values().for_each(Held::rest);
+                started = Instant::now();
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
             let Err(refusal) = self.leave(&path) else {
                 continue;
             };

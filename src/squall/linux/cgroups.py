@@ -100,6 +100,20 @@ def of(target: Target) -> Mapping[str, Path]:
     return own
 
 
+def frozen(target: Target) -> bool:
+    """Do its processes stand still because its cgroup, or one above it, is frozen?"""
+    try:
+        own = of(target)
+    except (TargetGone, Unsupported):
+        return False
+    with suppress(OSError, KeyError):  # v1; where a kernel has both, only one has this controller
+        if (own["freezer"] / "freezer.state").read_text().strip() != "THAWED":
+            return True
+    with suppress(OSError, KeyError):
+        return "frozen 1" in (own[UNIFIED] / "cgroup.events").read_text().splitlines()
+    return False
+
+
 def owned(directory: Path, container_id: str) -> Path | None:
     """Cut a path off behind the part that names a container; None where no part does."""
     for path in (*reversed(directory.parents), directory):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from squall.errors import SquallError, TargetGone
+from squall.errors import SquallError, TargetGone, TryAgain
 from squall.injection.world.files import (
     Attributes,
     FileCounters,
@@ -24,10 +24,13 @@ from squall.injection.world.files import (
     Volume,
 )
 from squall.injection.world.target import Target
-from squall.linux import filter_mounts
+from squall.linux import cgroups, filter_mounts
 from squall.linux.holder import Holder, begun, forget
 from squall.linux.processes import started
 from squall.linux.visits import Visits
+
+_NOTHING = {"source": "none", "percent": 0}
+"""A rule that never acts; a volume has one at least."""
 
 
 class LinuxFiles:
@@ -61,6 +64,7 @@ class LinuxFiles:
             if wanted.volumes:
                 await self._set(target, path, holder, wanted)
             elif holder:
+                await self._rest(holder, target)
                 await holder.quit()
                 self._holders.pop(path, None)
             if not wanted.volumes:
@@ -108,7 +112,9 @@ class LinuxFiles:
         self, target: Target, path: Path, holder: Holder | None, wanted: FilesState
     ) -> None:
         if holder is not None and not await _is_whole(holder, target):
-            await holder.quit()  # somebody took a mount of ours away; it would not make it anew
+            # Somebody took a mount of ours away; it would not make it anew.
+            await self._rest(holder, target)
+            await holder.quit()
             holder = None
         fresh = holder is None
         if holder is None:
@@ -126,6 +132,23 @@ class LinuxFiles:
                 await holder.quit()
                 self._holders.pop(path, None)
             raise
+
+    async def _rest(self, holder: Holder, target: Target) -> None:
+        """Make sure that a holder can give everything back; who stands still can be given nothing.
+
+        Raises:
+            TryAgain: the target is frozen; no fault acts any more, but the filter must stay.
+        """
+        if not cgroups.frozen(target):
+            return
+        held = (await holder.ask("state"))["volumes"]
+        if not held:
+            return
+        volumes = [{**volume, "rules": [_NOTHING]} for volume in held]
+        request = {"volumes": volumes, "lease": self._lease_seconds, "deadline": None}
+        await holder.ask("set", request)
+        why = "its processes are frozen; they get their files back when they go on"
+        raise TryAgain(f"{target.id}: {why}")
 
     @asynccontextmanager
     async def _at(self, target: Target) -> AsyncIterator[Path]:

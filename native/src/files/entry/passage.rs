@@ -11,7 +11,8 @@ use super::attach;
 use super::instead::{Source, Way};
 use super::place::{mount_of, mounts, open_below, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
-use super::scan::{all_processes, namespace, Where};
+use super::scan::{all_processes, go_on, namespace, Where};
+use crate::process;
 use crate::rpc::Refusal;
 
 /// How long to try to take a mount away before it is only hidden until nobody uses it any more.
@@ -38,6 +39,7 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
             ));
         }
     }
+    go_on(&BTreeSet::from([own.clone()]))?;
     let before = place
         .mounts(pid)
         .map_err(|error| refused("look at mounts of", &error))?;
@@ -79,13 +81,14 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
     match moved {
         Ok(report) => Ok((standing, report)),
         Err(refusal) => {
-            leave(
-                &[&standing],
-                Some(std::process::id() as i32),
-                &[],
-                None,
-                false,
-            )?;
+            // Frozen since: the filter must stay until it goes on, or what was moved were lost.
+            let own = Some(std::process::id() as i32);
+            while let Err(left) = leave(&[&standing], own, &[], None, false) {
+                if !process::is_frozen(pid) {
+                    return Err(left);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
             Err(refusal)
         }
     }
@@ -94,8 +97,8 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
 /// Moves back all that is open in mounts of ours, and takes them away.
 ///
 /// `filter` is the process that still serves them. Without one, `abort` ends the wait of those who
-/// asked it. `kept` are files without a name. What cannot be moved now is a refusal, and the mounts stay, unless `last` says that
-/// others have suffered from them for long enough.
+/// asked it. `kept` are files without a name. What cannot be moved now is a refusal, and the mounts
+/// stay, unless `last` says that others have suffered from them for long enough.
 pub fn leave(
     standings: &[&Standing],
     filter: Option<i32>,

@@ -16,7 +16,7 @@ use super::instead::{self, Opened, Source, Way};
 use super::mappings::{self, Mapping};
 use super::places::{self, Stay};
 use super::plan::{plan, Found};
-use super::scan::{processes, Where};
+use super::scan::{go_on, processes, Where};
 use crate::ptrace::freeze::{Freezer, Frozen};
 use crate::rpc::Refusal;
 
@@ -75,6 +75,7 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         .iter()
         .flat_map(|job| job.from.namespaces.clone())
         .collect();
+    go_on(&namespaces)?;
     let mut freezer = Freezer::default();
     let (mut stops, mut longest) = (0, Duration::ZERO);
     let mut stuck = 0;

@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::process::is_frozen;
 use crate::ptrace::freeze::threads;
+use crate::rpc::Refusal;
 
 pub const KCMP_FILE: i32 = 0;
 pub const KCMP_FILES: i32 = 2;
@@ -33,6 +35,16 @@ pub fn processes(namespaces: &BTreeSet<PathBuf>) -> Vec<i32> {
         .filter(|pid| *pid != own)
         .filter(|pid| namespace(*pid).is_some_and(|found| namespaces.contains(&found)))
         .collect()
+}
+
+/// Refuses where a process stands still in a frozen cgroup: nothing can be moved until it goes on.
+pub fn go_on(namespaces: &BTreeSet<PathBuf>) -> Result<(), Refusal> {
+    match processes(namespaces).into_iter().find(|pid| is_frozen(*pid)) {
+        Some(pid) => Err(Refusal::try_again(format!(
+            "process {pid} stands still in a frozen cgroup; what it has open can be moved when it goes on"
+        ))),
+        None => Ok(()),
+    }
 }
 
 pub fn all_processes() -> impl Iterator<Item = i32> {
