@@ -256,7 +256,9 @@ async def test_with_a_seed_the_same_look_ups_are_hit_again(cables, names, server
     async def said(seed):
         await names.apply(cables.target, [rule(percent=50.0, seed=seed)])
         with opened(cables.target, FAR[4]) as over:
-            found = [says(sent(over, dns.message.make_query(HIT, "A"))) for _ in range(60)]
+            # Of two with the same number the second would be taken for a copy of the first.
+            queries = [dns.message.make_query(HIT, "A", id=number) for number in range(60)]
+            found = [says(sent(over, query)) for query in queries]
         await names.apply(cables.target, [])
         return found
 
