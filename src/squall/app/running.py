@@ -28,7 +28,10 @@ def children_without_threads() -> None:
     Before, every child has a thread that waits for it: a partition of many targets starts many.
     """
     if sys.version_info < (3, 12):
-        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+        watcher = asyncio.PidfdChildWatcher()
+        # A policy attaches its watcher to a loop that is set, and this one runs already.
+        watcher.attach_loop(asyncio.get_running_loop())
+        asyncio.get_event_loop_policy().set_child_watcher(watcher)
 
 
 async def public_key(key: bytes) -> str:
