@@ -29,6 +29,7 @@ def children_without_threads() -> None:
     """
     if sys.version_info < (3, 12):
         watcher = asyncio.PidfdChildWatcher()
+        # A policy attaches its watcher to a loop that is set, and this one runs already.
         watcher.attach_loop(asyncio.get_running_loop())
         asyncio.get_event_loop_policy().set_child_watcher(watcher)
 
