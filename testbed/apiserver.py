@@ -65,7 +65,8 @@ class ApiServer:
 
     def run(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
-        command = [self.kubectl, f"--kubeconfig={self.kubeconfig}", *arguments]
+        cache = f"--cache-dir={self.folder}/kubectl"  # else it fills the home of who runs this
+        command = [self.kubectl, f"--kubeconfig={self.kubeconfig}", cache, *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")

@@ -46,6 +46,32 @@ pub fn enter_network_at(path: impl AsRef<Path>) -> io::Result<()> {
     enter_network(&File::open(path)?)
 }
 
+/// How many descriptors this process may have open.
+pub fn most_descriptors() -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` outlives the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
+/// Lets this process have as many descriptors open as it may ask for; refused, it stays as it is.
+pub fn raise_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: plain calls on a value of ours.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 /// Reads a clock, in nanoseconds.
 pub fn clock(id: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {

@@ -65,8 +65,12 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl and return what it prints; raises `RuntimeError` with its complaint."""
-        program = str(programs() / "kubectl")
-        return run(program, f"--kubeconfig={self.kubeconfig}", *arguments, stdin=stdin)
+        return run(*self.kubectl_command(*arguments), stdin=stdin)
+
+    def kubectl_command(self, *arguments: str) -> list[str]:
+        """Say how kubectl is run; what it notes about the cluster goes with the cluster."""
+        places = (f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder}/kubectl")
+        return [str(programs() / "kubectl"), *places, *arguments]
 
     def make_namespace(self, name: str) -> None:
         """Make a namespace and wait until pods can be made in it."""

@@ -1,6 +1,7 @@
 """The chart, as real helm renders and installs it."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +29,14 @@ class Reachable(Protocol):
 def helm(*arguments: str | Path, server: Reachable | None = None) -> str:
     """Run helm and return what it prints; without a server it can reach none."""
     reach = [f"--kubeconfig={server.kubeconfig if server else '/dev/null'}"]
+    # Of a cluster it notes the same as kubectl, and would do it in the home of who runs this.
+    noted = {"KUBECACHEDIR": f"{server.kubeconfig.parent}/kubectl"} if server else {}
     done = subprocess.run(
-        [program(), *arguments, *reach], capture_output=True, text=True, check=False
+        [program(), *arguments, *reach],
+        env={**os.environ, **noted},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise Refused(done.stdout + done.stderr)

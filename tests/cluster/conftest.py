@@ -10,7 +10,19 @@ from testbed.cluster import Cluster, missing, running
 from testbed.images.build import missing as missing_for_images
 from testbed.images.build import squall_image, tools_image
 from tests.cluster.charts import NAMESPACE
-from tests.cluster.installed import Installed, installation
+from tests.cluster.installed import Installed, Usual
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let those that share an installation follow each other, so that it is made once."""
+    sharing = {item.path for item in items if "usual" in _fixtures(item)}
+    alone = {item.path for item in items if "loaded" in _fixtures(item)}
+    items.sort(key=lambda item: (item.path in sharing, item.path in alone))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
 
 
 @pytest.fixture(scope="session")
@@ -31,20 +43,28 @@ def cluster(machine: None) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def loaded(cluster: Cluster) -> Cluster:
-    """The same cluster with the project's images, and a namespace to install into."""
+def usual(cluster: Cluster) -> Iterator[Usual]:
+    """The project's images on the cluster, a namespace to install into, and what is installed."""
     if lacking := missing_for_images():
         pytest.fail(f"images need {', '.join(lacking)}")
     cluster.load(squall_image(), tools_image())
     cluster.make_namespace(NAMESPACE)
+    usual = Usual(cluster)
+    yield usual
+    usual.leave()
+
+
+@pytest.fixture(scope="module")
+def loaded(cluster: Cluster, usual: Usual) -> Cluster:
+    """The same cluster with the project's images, and nothing installed."""
+    usual.leave()
     return cluster
 
 
 @pytest.fixture(scope="module")
-def installed(loaded: Cluster) -> Iterator[Installed]:
-    """Squall, installed by helm and ready; removed after the module, as one cluster has one."""
-    with installation(loaded) as installed:
-        yield installed
+def installed(usual: Usual) -> Installed:
+    """Squall, installed by helm and ready; other tests use it, too: leave it as it was."""
+    return usual.have()
 
 
 @pytest.fixture

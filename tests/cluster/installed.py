@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,26 @@ def installation(cluster: Cluster, *values: str) -> Iterator["Installed"]:
         yield Installed(cluster)
     finally:
         helm("uninstall", "squall", where, *wait, server=cluster)
+
+
+class Usual:
+    """The installation that most tests share: made for the first of them, gone when told."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._installed: Installed | None = None
+        self._stack = ExitStack()
+
+    def have(self) -> "Installed":
+        """Give it; install it unless it is there."""
+        if self._installed is None:
+            self._installed = self._stack.enter_context(installation(self._cluster))
+        return self._installed
+
+    def leave(self) -> None:
+        """Uninstall it if it is there: others want the cluster to themselves."""
+        self._installed = None
+        self._stack.close()
 
 
 class Installed:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from testbed.cluster.waiting import until
-from testbed.kubernetes.build import programs
 from tests.cluster.installed import Installed
 
 _PING = re.compile(r"(\d+) packets transmitted, (\d+) received")
@@ -105,9 +104,8 @@ class Path:
 
     @contextmanager
     def _listening(self, receiver: str) -> Iterator["subprocess.Popen[str]"]:
-        kubeconfig = f"--kubeconfig={self.installed.cluster.kubeconfig}"
         listening = ["exec", f"-n={self.namespace}", receiver, "--", "python3", "-c", _RECEIVE]
-        command = [str(programs() / "kubectl"), kubeconfig, *listening, self.address]
+        command = self.installed.cluster.kubectl_command(*listening, self.address)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as heard:
             if heard.stdout is None or heard.stdout.readline() != "bound\n":
                 raise RuntimeError(f"{receiver} does not listen")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from testbed.cluster.waiting import until
-from testbed.kubernetes.build import programs
 from tests.cluster.installed import Experiment, Installed, pod
 from tests.cluster.paths import Path, serves
 from tests.cluster.test_pods import deployment, rolled_out
@@ -41,12 +40,10 @@ def is_slow(path: Path) -> bool:
 @contextmanager
 def watching(installed: Installed, namespace: str) -> Iterator[list[Any]]:
     """Have `kubectl get networkchaos -w` run; all that it showed is there afterwards."""
-    kubeconfig = f"--kubeconfig={installed.cluster.kubeconfig}"
     watch = ["get", "networkchaos", f"-n={namespace}", "--watch", "--output=json"]
     shown: list[Any] = []
-    with subprocess.Popen(
-        [str(programs() / "kubectl"), kubeconfig, *watch], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = installed.cluster.kubectl_command(*watch)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield shown
         finally:

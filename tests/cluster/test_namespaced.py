@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.kubernetes.build import programs
 from tests.cluster.releases import (
     confirmed,
     create,
@@ -27,6 +26,11 @@ SHOPS = ("shop-a", "shop-b")
 def home(shop: str) -> str:
     """Where the installation of a shop lives; its release is called so, too."""
     return f"squall-{shop}"
+
+
+def accounts(shop: str) -> set[str]:
+    """Who acts for the installation of a shop."""
+    return {f"system:serviceaccount:{home(shop)}:squall-{who}" for who in ("controller", "agent")}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,8 @@ def test_each_hits_its_own_namespace_and_asks_for_nothing_else(two: Cluster) -> 
         assert {name.split("/")[0] for name in targets} == {shop}
     two.kubectl("delete", "networkchaos", "slow", f"-n={SHOPS[0]}", "--timeout=60s")
     confirmed(two, SHOPS[1], 1)
-    refused = [request for request in two.requests(403) if "squall-shop" in request.user]
+    ours = {account for shop in SHOPS for account in accounts(shop)}
+    refused = [request for request in two.requests(403) if request.user in ours]
     assert refused == []
 
 
@@ -68,7 +73,7 @@ def test_who_reaches_outside_is_refused(two: Cluster) -> None:
 
 
 def test_who_is_outside_is_told_that_nobody_acts(two: Cluster) -> None:
-    command = [programs() / "kubectl", f"--kubeconfig={two.kubeconfig}", "create", "-f=-"]
+    command = two.kubectl_command("create", "-f=-")
     manifest = json.dumps(delay("outside"))
     done = subprocess.run(command, input=manifest, capture_output=True, text=True, check=True)
     for shop in SHOPS:

@@ -1,6 +1,8 @@
 """StressChaos: load in exactly the container that was meant, whatever sort it is of."""
 
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,26 +84,33 @@ def test_memory_is_taken_and_given_back(installed: Installed, namespace: str) ->
         until("the memory", lambda: taken() < 50, 30)
 
 
-@pytest.mark.parametrize("container", ["main", "side", "debugger"])
-def test_a_container_of_any_sort_can_be_named(
-    installed: Installed, namespace: str, container: str
-) -> None:
+@pytest.fixture(scope="module")
+def several(installed: Installed) -> Iterator[str]:
+    """A pod with containers of every sort that runs all the time; gives its namespace."""
+    namespace = f"stress-{secrets.token_hex(3)}"
+    installed.cluster.make_namespace(namespace)
     side = [{"name": "side", "restartPolicy": "Always", **SLEEP}]
     target = pod(namespace, "client", "node2", containers=[MAIN], initContainers=side)
     installed.pods(namespace, target)
     debug(installed, namespace)
+    yield namespace
+    installed.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.mark.parametrize("container", ["main", "side", "debugger"])
+def test_a_container_of_any_sort_can_be_named(
+    installed: Installed, several: str, container: str
+) -> None:
     spec = {**CPU, "containerNames": [container]}
     others = {"main", "side", "debugger"} - {container}
-    with installed.leaves_nothing(namespace):
-        before = {name: cpu_seconds(installed, namespace, name) for name in others}
-        with installed.experiment("StressChaos", namespace, spec) as experiment:
+    with installed.leaves_nothing(several):
+        before = {name: cpu_seconds(installed, several, name) for name in others}
+        with installed.experiment("StressChaos", several, spec) as experiment:
             experiment.confirmed()
-            assert [one["id"] for one in experiment.records()] == [
-                f"{namespace}/client/{container}"
-            ]
-            assert is_busy(installed, namespace, container)
+            assert [one["id"] for one in experiment.records()] == [f"{several}/client/{container}"]
+            assert is_busy(installed, several, container)
         for name, used in before.items():
-            assert cpu_seconds(installed, namespace, name) < used + 0.2
+            assert cpu_seconds(installed, several, name) < used + 0.2
 
 
 def test_an_init_container_can_be_named_while_it_runs(installed: Installed, namespace: str) -> None:

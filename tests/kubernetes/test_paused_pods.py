@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from copy import deepcopy
 from typing import Any
 
@@ -167,3 +168,21 @@ async def test_ten_pods_stand_still_at_once(cluster: HttpCluster, namespace: str
     print(f"10 pods stopped in {took:.3f} s")  # noqa: T201  (a figure to look at with -s)
     assert await stopped_in(namespace, pods) == {t.id for t in targets}
     assert took < 3.0  # ten times what it may take, on a host that does much else
+
+
+async def test_a_pod_that_is_watched_need_not_be_read(cluster: HttpCluster, namespace: str) -> None:
+    pods = PausedPods(cluster, PAUSE, last_seen=cluster.pod_last_seen)
+    assert cluster.pod_last_seen(namespace, "web") is None
+    async with aclosing(cluster.watch(POD)) as events:
+        target = await made(cluster, namespace, "web")
+        async for event in events:
+            if event.object.get("metadata", {}).get("uid") == target.pod_uid:
+                break
+        assert cluster.pod_last_seen(namespace, "web") == event.object
+        await says(cluster, target, "app:0")  # it lags behind
+        await pods.stop(target)
+        await pods.let_go(target)
+    after = await cluster.get(POD, namespace, "web")
+    assert [c["image"] for c in after["spec"]["containers"]] == [
+        c["image"] for c in event.object["spec"]["containers"]
+    ]

@@ -11,7 +11,7 @@ from squall.app.metrics_page import metrics_served
 from squall.clock import FakeClock
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import chosen
 from testbed.controller import ControllerProcess
 from testbed.installation import eventually
 from tests.kubernetes.accounts import Account

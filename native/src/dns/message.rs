@@ -8,9 +8,11 @@ const OPT: u16 = 41;
 const INTERNET: u16 = 1;
 
 const HEADER: usize = 12;
+/// An answer's record whose name is a pointer, without its data.
+const RECORD: usize = 12;
 /// Cookies (RFC 7873): a client that has one takes no answer without it.
 const COOKIE: u16 = 10;
-const BOTH_COOKIES: usize = 16;
+const COOKIES: std::ops::RangeInclusive<usize> = 16..=40;
 
 const ANSWER: u16 = 0x8000;
 const TRUNCATED: u16 = 0x0200;
@@ -22,6 +24,9 @@ const OPERATION: u16 = 0x7800;
 
 /// Size of datagrams that we say we can take.
 const OUR_SIZE: u16 = 1232;
+/// Size of datagrams that everybody takes, and the longest message there is.
+const LEAST_SIZE: usize = 512;
+const MOST_SIZE: usize = 65535;
 
 /// One question, as a client asks it.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Query<'m> {
 /// What of EDNS an answer must repeat.
 #[derive(Debug, PartialEq, Eq)]
 struct Extension<'m> {
+    /// Of the datagrams that the client takes.
+    size: u16,
     dnssec: bool,
     cookie: Option<&'m [u8]>,
 }
@@ -80,15 +87,29 @@ impl<'m> Query<'m> {
         })
     }
 
-    /// Writes the answer; addresses of the other family are left out, and none may be cached.
-    pub fn answer(&self, says: &Says<'_>) -> Vec<u8> {
-        let (code, truncated, addresses) = match says {
+    /// How long an answer may be that the client takes in one datagram.
+    pub fn datagram_size(&self) -> usize {
+        let size = self.extension.as_ref().map_or(0, |asked| asked.size);
+        usize::from(size).max(LEAST_SIZE)
+    }
+
+    /// Writes the answer, no longer than `most`: what does not fit makes it a truncated one.
+    /// Addresses of the other family are left out, and none may be cached.
+    pub fn answer(&self, says: &Says<'_>, most: usize) -> Vec<u8> {
+        let (code, mut truncated, addresses) = match says {
             Says::Code(code) => (*code, 0, &[][..]),
             Says::Truncated => (0, TRUNCATED, &[][..]),
             Says::Addresses(addresses) => (0, 0, *addresses),
         };
         let fits = |address: &&IpAddr| self.kind == if address.is_ipv4() { A } else { AAAA };
-        let addresses: Vec<&IpAddr> = addresses.iter().filter(fits).collect();
+        let mut addresses: Vec<&IpAddr> = addresses.iter().filter(fits).collect();
+        let extension = self.extension.as_ref().map_or(0, Extension::length);
+        let room = most.min(MOST_SIZE) - HEADER - self.question.len() - extension;
+        let record = RECORD + if self.kind == A { 4 } else { 16 };
+        if addresses.len() > room / record {
+            addresses.truncate(room / record);
+            truncated = TRUNCATED;
+        }
         let flags = ANSWER
             | truncated
             | RECURSION_AVAILABLE
@@ -120,6 +141,11 @@ impl<'m> Query<'m> {
 }
 
 impl Extension<'_> {
+    /// As `put` writes it.
+    fn length(&self) -> usize {
+        11 + self.cookie.map_or(0, |cookie| 4 + cookie.len())
+    }
+
     fn put(&self, out: &mut Vec<u8>) {
         out.push(0);
         put(out, OPT);
@@ -192,6 +218,7 @@ fn extension(message: &[u8], mut at: usize, records: usize) -> Option<Option<Ext
         let data = message.get(begins + 10..begins + 10 + length)?;
         if kind == OPT {
             return Some(Some(Extension {
+                size: number(message, begins + 2)?,
                 dnssec: number(message, begins + 6)? & 0x8000 != 0,
                 cookie: cookie(data),
             }));
@@ -206,7 +233,7 @@ fn cookie(mut options: &[u8]) -> Option<&[u8]> {
         let (code, length) = (number(options, 0)?, usize::from(number(options, 2)?));
         let value = options.get(4..4 + length)?;
         if code == COOKIE {
-            return (length >= BOTH_COOKIES).then_some(value);
+            return COOKIES.contains(&length).then_some(value);
         }
         options = &options[4 + length..];
     }

@@ -53,10 +53,10 @@ fn what_is_no_single_question_is_left_alone() {
 #[test]
 fn an_answer_repeats_id_question_and_wishes() {
     let asked = query("Ab.c", A);
-    let said = Query::parse(&asked).unwrap().answer(&Says::Code(2));
+    let said = Query::parse(&asked).unwrap().answer(&Says::Code(2), 512);
     assert_eq!(said[..12], [0, 7, 0x81, 0x82, 0, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(said[12..], asked[12..]);
-    let said = Query::parse(&asked).unwrap().answer(&Says::Truncated);
+    let said = Query::parse(&asked).unwrap().answer(&Says::Truncated, 512);
     assert_eq!(said[2] & 2, 2);
 }
 
@@ -66,7 +66,7 @@ fn only_addresses_of_the_family_that_was_asked_for_are_told() {
     let asked = query("a", A);
     let said = Query::parse(&asked)
         .unwrap()
-        .answer(&Says::Addresses(&both));
+        .answer(&Says::Addresses(&both), 512);
     assert_eq!(said[7], 1);
     assert_eq!(
         said[asked.len()..],
@@ -75,23 +75,23 @@ fn only_addresses_of_the_family_that_was_asked_for_are_told() {
     let asked = query("a", AAAA);
     let said = Query::parse(&asked)
         .unwrap()
-        .answer(&Says::Addresses(&both));
+        .answer(&Says::Addresses(&both), 512);
     assert!(said.ends_with(&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
 }
 
 #[test]
 fn edns_is_answered_with_edns_and_a_cookie_with_itself() {
     let asked = with_edns(query("a", A), &[]);
-    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3));
+    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3), 512);
     assert_eq!(said[11], 1);
     assert!(said.ends_with(&[0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0]));
     let whole: Vec<u8> = [&[0, 10, 0, 16][..], &[5; 16]].concat();
     let asked = with_edns(query("a", A), &whole);
-    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3));
+    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3), 512);
     assert!(said.ends_with(&whole));
     let half: Vec<u8> = [&[0, 10, 0, 8][..], &[5; 8]].concat();
     let asked = with_edns(query("a", A), &half);
-    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3));
+    let said = Query::parse(&asked).unwrap().answer(&Says::Code(3), 512);
     assert!(said.ends_with(&[0, 0]));
 }
 
@@ -107,7 +107,28 @@ fn any_garbage_is_survived() {
         }
         bytes.truncate(bytes.len() - (round % 7) as usize);
         if let Some(read) = Query::parse(&bytes) {
-            assert!(read.answer(&Says::Code(2)).len() >= HEADER);
+            assert!(read.answer(&Says::Code(2), 512).len() >= HEADER);
         }
+    }
+}
+
+#[test]
+fn what_does_not_fit_in_a_datagram_is_left_out_and_said_to_be() {
+    let many: Vec<IpAddr> = (0..5000)
+        .map(|number| std::net::Ipv4Addr::from(0xc633_6400 + number).into())
+        .collect();
+    let says = Says::Addresses(&many);
+    for (asked, size) in [
+        (query("www.example.org", A), 512),
+        (with_edns(query("www.example.org", A), &[]), 4096),
+    ] {
+        let read = Query::parse(&asked).unwrap();
+        let said = read.answer(&says, read.datagram_size());
+        assert_eq!(said[2] & 2, 2);
+        assert!((size - 16..=size).contains(&said.len()), "{}", said.len());
+        let whole = read.answer(&Says::Addresses(&many[..10]), read.datagram_size());
+        assert_eq!((whole[2] & 2, whole[7]), (0, 10));
+        let said = read.answer(&says, usize::MAX);
+        assert!((65519..=65535).contains(&said.len()), "{}", said.len());
     }
 }

@@ -4,6 +4,7 @@
 //! open files: whatever ends the process, the kernel takes table and queue back, and names resolve.
 
 mod datagram;
+mod end;
 mod forger;
 mod held;
 mod message;
@@ -16,14 +17,17 @@ mod rules;
 mod sockets;
 mod streams;
 mod table;
+mod waiting;
 
 use crate::holder;
+use crate::system;
 use held::Held;
 
-/// On connections of our own, so that they are not led back to us.
+/// On packets of our own, so that they are not led back to us.
 const MARK: u32 = 0x5c00_0035;
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
+    system::raise_descriptors(); // a connection takes two
     holder::run_in_network(arguments, "dns", |lease| Ok(Held::nothing(lease)))
 }

@@ -74,8 +74,22 @@ impl Message {
         message
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// What was written, in pieces of at most so many bytes; a message longer than that is one.
+    pub fn pieces(&self, most: usize) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || {
+            let mut end = 0;
+            while let Some(head) = rest.get(end..end + 4) {
+                let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+                if end > 0 && end + length > most {
+                    break;
+                }
+                end += length.max(HEADER);
+            }
+            let (piece, left) = rest.split_at(end.min(rest.len()));
+            rest = left;
+            (!piece.is_empty()).then_some(piece)
+        })
     }
 
     pub fn clear(&mut self) {
@@ -95,23 +109,16 @@ impl Socket {
     }
 
     /// Sends messages that want no answer.
-    pub fn send(&self, message: &Message) -> io::Result<()> {
+    pub fn send(&self, messages: &[u8]) -> io::Result<()> {
+        let (start, length) = (messages.as_ptr().cast(), messages.len());
         // SAFETY: the buffer is as long as said; a netlink socket goes to the kernel by default.
-        check(unsafe {
-            libc::send(
-                self.0.as_raw_fd(),
-                message.0.as_ptr().cast(),
-                message.0.len(),
-                0,
-            )
-        } as i64)
-        .map(drop)
+        check(unsafe { libc::send(self.0.as_raw_fd(), start, length, 0) } as i64).map(drop)
     }
 
     /// Sends messages, of which those with `NLM_F_ACK` are answered at once, and gives the first
     /// error among the answers.
     pub fn ask(&self, message: &Message) -> io::Result<()> {
-        self.send(message)?;
+        self.send(&message.0)?;
         let mut outcome = Ok(());
         let mut buffer = vec![0; 1 << 16];
         // The kernel has answered before `send` returned.
@@ -206,6 +213,23 @@ mod tests {
         let found: Vec<_> = attributes(&body[4..]).collect();
         assert_eq!(found[0], (1, &b"ab\0"[..]));
         assert_eq!(attributes(found[1].1).next(), Some((3, &[0, 0, 0, 9][..])));
+    }
+
+    #[test]
+    fn pieces_hold_whole_messages() {
+        let mut several = Message::default();
+        for number in 0..10 {
+            let at = several.begin(number, 0, libc::AF_INET, 53);
+            several.number(1, 7);
+            several.end(at);
+        }
+        for (most, pieces) in [(1, 10), (28, 10), (60, 5), (84, 4), (1 << 16, 1)] {
+            let found: Vec<_> = several.pieces(most).collect();
+            assert_eq!(found.len(), pieces, "{most}");
+            let kinds: Vec<_> = found.iter().flat_map(|piece| messages(piece)).collect();
+            assert_eq!(kinds.len(), 10);
+        }
+        assert_eq!(Message::default().pieces(9).count(), 0);
     }
 
     #[test]

@@ -16,6 +16,9 @@ const BUFFER: i32 = 16 << 20;
 const CONFIG: u16 = QUEUE << 8 | 2;
 const VERDICT: u16 = QUEUE << 8 | 1;
 
+/// Bytes, of the 200 kB that a netlink socket takes.
+const VERDICTS_AT_ONCE: usize = 1 << 16;
+
 /// One packet that waits for its verdict.
 pub struct Held<'b> {
     pub id: u32,
@@ -89,11 +92,12 @@ impl Queue {
         self.decide(id, 0);
     }
 
+    /// Gives the kernel all verdicts, of which a socket takes only so many at once.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.verdicts.is_empty() {
-            return Ok(());
+        let mut sent = Ok(());
+        for some in self.verdicts.pieces(VERDICTS_AT_ONCE) {
+            sent = sent.and(self.socket.send(some));
         }
-        let sent = self.socket.send(&self.verdicts);
         self.verdicts.clear();
         sent
     }

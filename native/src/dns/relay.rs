@@ -1,13 +1,10 @@
 //! The thread that queries pass through: decides on each, holds those that wait, lets all others go.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::datagram::Datagram;
 use super::forger::Forger;
@@ -15,7 +12,8 @@ use super::message::Query;
 use super::queue::Queue;
 use super::rules::{Delay, Fate, Rules, Way};
 use super::sockets::Epoll;
-use super::streams::{Key, Streams};
+use super::streams::Streams;
+use super::waiting::{Packet, Then, Waiting};
 use crate::system::{self, own, BoottimeTimer};
 
 const QUEUE: u64 = 0;
@@ -81,24 +79,6 @@ impl Orders {
     }
 }
 
-/// A query that waits, and what then becomes of it.
-struct Waiting {
-    until: u64,
-    /// Keeps the order of those that wait equally long.
-    number: u64,
-    delays: Vec<Delay>,
-    then: Then,
-}
-
-enum Then {
-    Pass(u32),
-    /// A packet to drop, answered from a copy of it.
-    Answer(u32, Vec<u8>, u32, Vec<u8>),
-    Relay(Key, Vec<u8>),
-    /// A query, and the answer to it.
-    Reply(Key, Vec<u8>, Vec<u8>),
-}
-
 pub struct Relay {
     orders: Arc<Orders>,
     rules: Arc<Rules>,
@@ -108,8 +88,7 @@ pub struct Relay {
     forger: Forger,
     listeners: Vec<TcpListener>,
     streams: Streams,
-    waiting: BinaryHeap<Reverse<Waiting>>,
-    numbers: u64,
+    waiting: Waiting,
 }
 
 impl Relay {
@@ -133,8 +112,7 @@ impl Relay {
             forger: Forger::open()?,
             listeners,
             streams: Streams::new(STREAMS),
-            waiting: BinaryHeap::new(),
-            numbers: 0,
+            waiting: Waiting::default(),
         })
     }
 
@@ -154,8 +132,7 @@ impl Relay {
     }
 
     fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        let next = self.waiting.peek().map(|Reverse(first)| first.until);
-        self.timer.arm(next)?;
+        self.timer.arm(self.waiting.next())?;
         for (token, events) in self.epoll.wait()? {
             match token {
                 QUEUE => drop(self.datagrams(buffer)?),
@@ -186,17 +163,30 @@ impl Relay {
                 continue;
             };
             let (fate, delays) = self.decide(query, datagram.client, Way::Datagram);
+            let waits = !delays.is_empty();
+            let copied = || Packet {
+                bytes: held.packet.to_vec(),
+                device,
+            };
             match fate {
                 Fate::Swallowed => self.queue.drop(id),
-                Fate::Relayed if delays.is_empty() => self.queue.pass(id),
-                Fate::Relayed => self.wait(delays, Then::Pass(id)),
-                Fate::Answered(answer) if delays.is_empty() => {
+                Fate::Relayed if !waits => self.queue.pass(id),
+                Fate::Relayed if self.waiting.may_hold(datagram.client) => {
+                    self.wait(delays, Then::Pass(id, datagram.client));
+                }
+                Fate::Relayed => {
+                    self.queue.drop(id);
+                    let packet = copied();
+                    self.wait(delays, Then::Send(packet));
+                }
+                Fate::Answered(answer) if !waits => {
                     self.forger.answer(datagram, device, &answer);
                     self.queue.drop(id);
                 }
                 Fate::Answered(answer) => {
-                    let packet = held.packet.to_vec();
-                    self.wait(delays, Then::Answer(id, packet, device, answer));
+                    self.queue.drop(id);
+                    let packet = copied();
+                    self.wait(delays, Then::Answer(packet, answer));
                 }
             }
         }
@@ -229,36 +219,23 @@ impl Relay {
 
     fn decide(&self, query: &Query<'_>, client: SocketAddr, way: Way) -> (Fate, Vec<Delay>) {
         let second = system::clock(libc::CLOCK_BOOTTIME) / 1_000_000_000;
-        self.rules.decide(query, client, way, second)
+        let (fate, mut delays) = self.rules.decide(query, client, way, second);
+        if self.waiting.full() {
+            delays.clear();
+        }
+        (fate, delays)
     }
 
     fn wait(&mut self, delays: Vec<Delay>, then: Then) {
         let now = system::clock(libc::CLOCK_BOOTTIME);
-        let length: Duration = delays.iter().map(|delay| delay.length).sum();
-        self.numbers += 1;
-        self.waiting.push(Reverse(Waiting {
-            until: now + length.as_nanos() as u64,
-            number: self.numbers,
-            delays,
-            then,
-        }));
+        self.waiting.add(now, delays, then);
     }
 
     /// Lets those go whose time has come.
     fn release(&mut self) {
         let now = system::clock(libc::CLOCK_BOOTTIME);
-        while let Some(Reverse(first)) = self.waiting.peek() {
-            if first.until > now {
-                break;
-            }
-            if let Some(Reverse(due)) = self.waiting.pop() {
-                // What it took longer than it should is the host's, and felt in every part.
-                let late = Duration::from_nanos(now - due.until);
-                for delay in &due.delays {
-                    delay.counters.held(delay.length + late);
-                }
-                self.let_go(due.then);
-            }
+        while let Some(then) = self.waiting.due(now) {
+            self.let_go(then);
         }
     }
 
@@ -275,12 +252,16 @@ impl Relay {
 
     fn carry_out(&mut self, then: Then) {
         match then {
-            Then::Pass(id) => self.queue.pass(id),
-            Then::Answer(id, packet, device, answer) => {
-                if let Some(datagram) = Datagram::parse(&packet) {
-                    self.forger.answer(&datagram, device, &answer);
+            Then::Pass(id, _) => self.queue.pass(id),
+            Then::Send(packet) => {
+                if let Some(datagram) = Datagram::parse(&packet.bytes) {
+                    self.forger.repeat(&datagram, packet.device, &packet.bytes);
                 }
-                self.queue.drop(id);
+            }
+            Then::Answer(packet, answer) => {
+                if let Some(datagram) = Datagram::parse(&packet.bytes) {
+                    self.forger.answer(&datagram, packet.device, &answer);
+                }
             }
             Then::Relay(key, query) => self.streams.relay(key, &query),
             Then::Reply(key, _, answer) => self.streams.answer(key, &answer),
@@ -291,37 +272,8 @@ impl Relay {
     fn obey(&mut self) {
         self.orders.clear();
         self.rules = self.orders.rules();
-        let rules = self.rules.clone();
-        let stays = |one: &Waiting| one.delays.iter().all(|delay| rules.has(&delay.counters));
-        let waiting = std::mem::take(&mut self.waiting).into_vec();
-        let (stay, go): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|Reverse(one)| stays(one));
-        self.waiting = stay.into();
-        for Reverse(one) in go {
-            self.let_go(match one.then {
-                Then::Answer(id, ..) => Then::Pass(id),
-                Then::Reply(key, query, _) => Then::Relay(key, query),
-                then => then,
-            });
+        for then in self.waiting.without_reason(&self.rules) {
+            self.let_go(then);
         }
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Waiting {}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.until, self.number).cmp(&(other.until, other.number))
     }
 }

@@ -166,7 +166,7 @@ impl Rules {
                     length: Duration::from_micros(length),
                 });
             }
-            if let Some(fate) = rule.fate(query, || self.chance.hash_one((draw, "address"))) {
+            if let Some(fate) = rule.fate(query, way, || self.chance.hash_one((draw, "address"))) {
                 return (fate, delays);
             }
         }
@@ -190,7 +190,11 @@ impl Rule {
     }
 
     /// How it ends a query; `None` leaves that to others.
-    fn fate(&self, query: &Query<'_>, random: impl FnOnce() -> u64) -> Option<Fate> {
+    fn fate(&self, query: &Query<'_>, way: Way, random: impl FnOnce() -> u64) -> Option<Fate> {
+        let most = match way {
+            Way::Datagram => query.datagram_size(),
+            Way::Stream => usize::MAX,
+        };
         let says = match &self.answer {
             Answer::Relayed => return None,
             Answer::Nothing => {
@@ -202,12 +206,14 @@ impl Rule {
             Answer::Addresses { addresses } if addresses.is_empty() => {
                 self.counters.answered.fetch_add(1, Relaxed);
                 let address = nobodys(query.kind, random());
-                return Some(Fate::Answered(query.answer(&Says::Addresses(&[address]))));
+                return Some(Fate::Answered(
+                    query.answer(&Says::Addresses(&[address]), most),
+                ));
             }
             Answer::Addresses { addresses } => Says::Addresses(addresses),
         };
         self.counters.answered.fetch_add(1, Relaxed);
-        Some(Fate::Answered(query.answer(&says)))
+        Some(Fate::Answered(query.answer(&says, most)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sockets and waiting, where the standard library has no word for what is needed.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::netlink::set_option;
@@ -10,6 +10,9 @@ use crate::system::{check, own};
 
 /// Of linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h.
 const ORIGINAL_DESTINATION: i32 = 80;
+
+/// Seconds after which a server that says nothing is asked whether it is still there.
+const SILENCE: i32 = 60;
 
 pub fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -80,6 +83,9 @@ pub fn connecting(client: SocketAddr, server: SocketAddr) -> io::Result<TcpStrea
     let opened = socket(family, libc::SOCK_STREAM, 0)?;
     let fd = opened.as_raw_fd();
     set_option(fd, libc::SOL_SOCKET, libc::SO_MARK, MARK as i32)?;
+    // A server that has gone without a word is noticed, and its connection given up.
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    let _ = set_option(fd, libc::SOL_TCP, libc::TCP_KEEPIDLE, SILENCE);
     // Ports run short only for the same server; any address will do if this one is gone.
     let _ = set_option(fd, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1);
     let mut from = client;
@@ -90,7 +96,72 @@ pub fn connecting(client: SocketAddr, server: SocketAddr) -> io::Result<TcpStrea
     let (address, length) = address_of(&server);
     match check(unsafe { libc::connect(fd, (&raw const address).cast(), length) }) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(TcpStream::from(opened)),
+        _ => {
+            let _ = set_option(fd, libc::SOL_TCP, libc::TCP_NODELAY, 1);
+            Ok(TcpStream::from(opened))
+        }
+    }
+}
+
+/// From which address and by which device a packet leaves, whatever routes there are.
+pub struct Leaving {
+    four: bool,
+    /// `in_pktinfo` or `in6_pktinfo`, as ip(7) and ipv6(7) take it.
+    information: Vec<u8>,
+}
+
+impl Leaving {
+    pub fn new(from: IpAddr, device: u32) -> Self {
+        let (device, mut information) = (device.to_ne_bytes(), Vec::new());
+        match from {
+            IpAddr::V4(four) => {
+                information.extend_from_slice(&device);
+                information.extend_from_slice(&four.octets());
+                information.extend_from_slice(&[0; 4]);
+            }
+            IpAddr::V6(six) => {
+                information.extend_from_slice(&six.octets());
+                information.extend_from_slice(&device);
+            }
+        }
+        Self {
+            four: from.is_ipv4(),
+            information,
+        }
+    }
+
+    /// Sends a packet, IP header included.
+    pub fn send(&self, socket: &OwnedFd, to: &SocketAddr, packet: &[u8]) -> io::Result<()> {
+        let (mut address, length) = address_of(to);
+        let mut piece = libc::iovec {
+            iov_base: packet.as_ptr().cast_mut().cast(),
+            iov_len: packet.len(),
+        };
+        // Longer than one header and the information, and aligned as headers are.
+        let mut control = [0u64; 8];
+        let size = self.information.len();
+        // SAFETY: all-zero is a valid message; what it points to outlives the call, and the only
+        // control message lies within `control`.
+        check(unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_name = (&raw mut address).cast();
+            message.msg_namelen = length;
+            message.msg_iov = &raw mut piece;
+            message.msg_iovlen = 1;
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size as u32) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            ((*header).cmsg_level, (*header).cmsg_type) = if self.four {
+                (libc::SOL_IP, libc::IP_PKTINFO)
+            } else {
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO)
+            };
+            (*header).cmsg_len = libc::CMSG_LEN(size as u32) as _;
+            let data = libc::CMSG_DATA(header);
+            std::ptr::copy_nonoverlapping(self.information.as_ptr(), data, size);
+            libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT)
+        } as i64)
+        .map(drop)
     }
 }
 

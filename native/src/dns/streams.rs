@@ -3,20 +3,18 @@
 //! Messages go through whole, in whatever order they come (RFC 7766); what is not DNS goes through
 //! as it is.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 
+use super::end::{length_of, put, whole_messages, End, OUT};
 use super::message::begins_as_query;
 use super::sockets::{connecting, ends_by_reset, original_destination, Epoll};
+use crate::system;
 
-/// Bytes that may wait for one end to take them; what comes then waits in the kernel.
-const MOST_WAITING: usize = 256 << 10;
 const MOST_PAIRS: usize = 4096;
+/// Descriptors that are kept for everything but connections.
+const OTHERS: usize = 64;
 const HEADER: usize = 12;
-
-const IN: i32 = libc::EPOLLIN;
-const OUT: i32 = libc::EPOLLOUT;
 
 /// Tells a connection from every other, past and present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +28,14 @@ pub struct Streams {
     first: u64,
     pairs: Vec<Option<Pair>>,
     numbers: u64,
+    most: usize,
 }
 
 struct Pair {
     number: u64,
     address: SocketAddr,
+    /// Whom it is for.
+    to: SocketAddr,
     client: End,
     server: End,
     connected: bool,
@@ -45,24 +46,13 @@ struct Pair {
     asked: u64,
 }
 
-struct End {
-    stream: TcpStream,
-    token: u64,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// Nothing more comes from there.
-    ended: bool,
-    /// Nothing more goes there.
-    shut: bool,
-    watched: i32,
-}
-
 impl Streams {
     pub fn new(first: u64) -> Self {
         Self {
             first,
             pairs: Vec::new(),
             numbers: 0,
+            most: MOST_PAIRS.min(system::most_descriptors().saturating_sub(OTHERS) / 2),
         }
     }
 
@@ -71,7 +61,7 @@ impl Streams {
         while let Ok((client, address)) = listener.accept() {
             ends_by_reset(&client, true); // until it is known to end well
             if let Err(error) = self.admit(client, address, listener, epoll) {
-                crate::system::log(&format!("connection of {address}: {error}"));
+                system::log(&format!("connection of {address}: {error}"));
             }
         }
     }
@@ -83,24 +73,24 @@ impl Streams {
         listener: &TcpListener,
         epoll: &Epoll,
     ) -> io::Result<()> {
-        let server = original_destination(&client)?;
-        if server == listener.local_addr()? {
+        let to = original_destination(&client)?;
+        if to == listener.local_addr()? {
             return Err(ErrorKind::ConnectionRefused.into()); // meant for us: nobody's query
         }
         let free = self.pairs.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.pairs.len());
-        if slot == MOST_PAIRS {
+        if slot >= self.most {
             return Err(ErrorKind::OutOfMemory.into());
         }
         client.set_nonblocking(true)?;
         let _ = client.set_nodelay(true);
-        let server = connecting(address, server)?;
-        let _ = server.set_nodelay(true);
+        let server = connecting(address, to)?;
         let token = self.first + 2 * slot as u64;
         self.numbers += 1;
         let mut pair = Pair {
             number: self.numbers,
             address,
+            to,
             client: End::new(client, token),
             server: End::new(server, token + 1),
             connected: false,
@@ -127,6 +117,11 @@ impl Streams {
         };
         match pair.read(token, events) {
             Ok(()) => Some((key, pair.address, pair.queries())),
+            // Those that wait are for another connection to the server, or answered here.
+            Err(_) if token == pair.server.token && pair.delayed > 0 => {
+                pair.server.give_up();
+                Some((key, pair.address, Vec::new()))
+            }
             Err(_) => {
                 self.pairs[slot] = None; // the other end learns it by a reset
                 None
@@ -134,12 +129,19 @@ impl Streams {
         }
     }
 
-    /// Sends a query on to its server.
+    /// Sends a query on to its server, which may have ended the connection while it waited.
     pub fn relay(&mut self, key: Key, query: &[u8]) {
-        if let Some(pair) = self.pair(key) {
-            pair.asked += 1;
-            put(&mut pair.server.output, query);
+        let Some(pair) = self.pair(key) else { return };
+        if pair.server.ended {
+            let Ok(again) = connecting(pair.address, pair.to) else {
+                self.pairs[key.slot] = None;
+                return;
+            };
+            pair.server = End::new(again, pair.server.token);
+            pair.connected = false;
         }
+        pair.asked += 1;
+        put(&mut pair.server.output, query);
     }
 
     /// Answers a query.
@@ -235,7 +237,7 @@ impl Pair {
         if self.connected {
             self.server.write()?;
         }
-        if self.server.ended && self.client.output.is_empty() {
+        if self.server.ended && self.client.output.is_empty() && self.delayed == 0 {
             return Ok(false);
         }
         let quiet = self.delayed == 0 && self.server.output.is_empty();
@@ -255,94 +257,11 @@ impl Pair {
     fn watch(&mut self, epoll: &Epoll) -> io::Result<()> {
         let (up, down) = (self.server.output.len(), self.client.output.len());
         let server = self.server.wants(down) | if self.connected { 0 } else { OUT };
-        let client = self.client.wants(up);
+        // Who takes no answers is not asked for more queries.
+        let client = self
+            .client
+            .wants(if self.foreign { up } else { up.max(down) });
         self.client.watch(epoll, client)?;
         self.server.watch(epoll, server)
     }
-}
-
-impl End {
-    fn new(stream: TcpStream, token: u64) -> Self {
-        Self {
-            stream,
-            token,
-            input: Vec::new(),
-            output: Vec::new(),
-            ended: false,
-            shut: false,
-            watched: 0,
-        }
-    }
-
-    fn read(&mut self, events: i32) -> io::Result<()> {
-        if events & !OUT == 0 || self.ended {
-            return Ok(());
-        }
-        let mut chunk = [0; 16 << 10];
-        while self.input.len() < MOST_WAITING {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    self.ended = true;
-                    break;
-                }
-                Ok(length) => self.input.extend_from_slice(&chunk[..length]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(length) => drop(self.output.drain(..length)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// What to wait for, given how much the other end has not taken yet.
-    fn wants(&self, waiting: usize) -> i32 {
-        let read = if self.ended || waiting >= MOST_WAITING {
-            0
-        } else {
-            IN
-        };
-        read | if self.output.is_empty() { 0 } else { OUT }
-    }
-
-    fn watch(&mut self, epoll: &Epoll, events: i32) -> io::Result<()> {
-        epoll.watch(self.stream.as_raw_fd(), self.token, self.watched, events)?;
-        self.watched = events;
-        Ok(())
-    }
-}
-
-fn put(output: &mut Vec<u8>, message: &[u8]) {
-    output.extend_from_slice(&(message.len() as u16).to_be_bytes());
-    output.extend_from_slice(message);
-}
-
-fn length_of(bytes: &[u8]) -> Option<usize> {
-    Some(usize::from(u16::from_be_bytes([
-        *bytes.first()?,
-        *bytes.get(1)?,
-    ])))
-}
-
-/// Bytes of the messages that are complete.
-fn whole_messages(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(length) = length_of(&bytes[at..]) {
-        if bytes.len() < at + 2 + length {
-            break;
-        }
-        at += 2 + length;
-    }
-    at
 }

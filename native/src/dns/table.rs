@@ -51,7 +51,8 @@ impl Table {
         outcome.map(|()| Self(socket))
     }
 
-    /// Holds and leads nothing any more; what was led to us stays so, that it can be ended.
+    /// Holds and leads nothing any more; what was led to us stays so, that it can be ended, and what
+    /// the queue holds stays there, that it can go on.
     pub fn retire(&self) -> io::Result<()> {
         self.0.ask(&Message::batch(|batch| {
             for chain in ["datagrams", "standing", "streams"] {
@@ -89,11 +90,16 @@ fn whole(queue: u16, port: u16, held: Held) -> Message {
         batch.text(1, TABLE);
         batch.number(2, 2); // owner
         batch.end(at);
-        chain(batch, "datagrams", "filter", BEFORE_TRACKING);
-        chain(batch, "standing", "filter", BEFORE_TRANSLATION);
-        chain(batch, "streams", "nat", TRANSLATION);
+        chain(batch, "datagrams", Some(("filter", BEFORE_TRACKING)));
+        chain(batch, "standing", Some(("filter", BEFORE_TRANSLATION)));
+        chain(batch, "streams", Some(("nat", TRANSLATION)));
+        // No packet ever comes here. As long as there is a rule that looks at connections they are
+        // tracked; where that ends, the kernel drops whatever any queue of the namespace holds.
+        chain(batch, "tracking", None);
+        rule(batch, "tracking", |rule| rule.leads_elsewhere(port));
         rule(batch, "datagrams", |rule| {
             rule.queries_over(libc::IPPROTO_UDP);
+            rule.not_ours();
             rule.hold(queue, held);
         });
         // Packets with an address of one link do not find the way to another.
@@ -129,16 +135,19 @@ fn whole(queue: u16, port: u16, held: Held) -> Message {
     })
 }
 
-fn chain(batch: &mut Message, name: &str, kind: &str, priority: i32) {
+/// Adds a chain, and where its kind and priority are given, hooks it to what goes out.
+fn chain(batch: &mut Message, name: &str, hooked: Option<(&str, i32)>) {
     let at = batch.begin(NEW_CHAIN, CREATE, INET, 0);
     batch.text(1, TABLE);
     batch.text(3, name);
-    batch.nested(4, |hook| {
-        hook.number(1, OUTPUT_HOOK);
-        hook.number(2, priority as u32);
-    });
-    batch.number(5, 1); // accept
-    batch.text(7, kind);
+    if let Some((kind, priority)) = hooked {
+        batch.nested(4, |hook| {
+            hook.number(1, OUTPUT_HOOK);
+            hook.number(2, priority as u32);
+        });
+        batch.number(5, 1); // accept
+        batch.text(7, kind);
+    }
     batch.end(at);
 }
 

@@ -65,7 +65,7 @@ struct Held {
 impl Held {
     /// Starts to serve whom nobody is led to as yet.
     fn start(lease: f64) -> Result<Self, Failure> {
-        raise_descriptors();
+        system::raise_descriptors(); // a connection takes two
         let listeners = Listeners::open().map_err(failure("listen"))?;
         let incoming = listeners.incoming.each_ref();
         let incoming = incoming.map(|one| one.as_ref().map(AsRawFd::as_raw_fd));
@@ -186,20 +186,5 @@ impl Holding for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.let_go();
-    }
-}
-
-/// A connection takes two descriptors.
-fn raise_descriptors() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: plain calls on a value of ours; where it fails, the limit stays.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
     }
 }

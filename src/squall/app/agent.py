@@ -10,13 +10,19 @@ from squall.api.cluster import Cluster
 from squall.app.inspection import health_served
 from squall.app.places import Places, alone, boot_id, tidied
 from squall.app.policies import policy_of
-from squall.app.running import act_until, asked_to_stop, public_key, watched
+from squall.app.running import (
+    act_until,
+    asked_to_stop,
+    children_without_threads,
+    public_key,
+    watched,
+)
 from squall.app.world import world
 from squall.cli.parts import AgentSettings
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import chosen
 from squall.linux import capabilities
 from squall.linux.aside import see_every_cgroup, stand_aside, tidy_aside
 from squall.linux.clock import SystemClock
@@ -40,6 +46,7 @@ class NodeAgent:
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until SIGTERM or SIGINT, then restore every target and end."""
         see_every_cgroup()
+        children_without_threads()
         stopping = asked_to_stop()
         for directory in (self._places.directory, self._places.run):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

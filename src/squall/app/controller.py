@@ -20,7 +20,7 @@ from squall.faults import kinds
 from squall.injection.served import served_kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import chosen
 from squall.linux.clock import SystemClock
 from squall.telemetry import log_to_stderr
 from squall.webhook.renewal import Place

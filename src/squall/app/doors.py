@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from lightkube import SingleConfig
-
 from squall.api.cluster import ApiError, Cluster
 from squall.api.policy import Policy
 from squall.app.places import Places, boot_id
@@ -27,7 +25,7 @@ from squall.errors import TryAgain
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.connection import Connection
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import Server, chosen
 from squall.node.doctor import Finding, examine
 
 CHUNK_BYTES = 65536
@@ -39,7 +37,7 @@ class Doors:
     @asynccontextmanager
     async def cluster(self, access: Access) -> AsyncIterator[Cluster]:
         """Connect to the API that `access` finds."""
-        async with HttpCluster(Connection(_config(access))) as cluster:
+        async with HttpCluster(Connection(_server(access))) as cluster:
             yield cluster
 
     def clock(self) -> Clock:
@@ -74,7 +72,7 @@ class Doors:
         self, access: Access, pod: str, container: str | None, command: Sequence[str]
     ) -> int:
         """Run a command inside a target."""
-        connection = Connection(_config(access))
+        connection = Connection(_server(access))
         from squall.kubernetes.exec import Streams, run_in_pod  # noqa: PLC0415  (see `up`)
 
         streams = Streams(_writer(1), _writer(2), _chunks())
@@ -154,7 +152,7 @@ class Doors:
             return [*found.lines(), *unknown]
 
 
-def _config(access: Access) -> SingleConfig:
+def _server(access: Access) -> Server:
     return chosen(access.kubeconfig, os.environ, DEFAULT_DATA_DIRECTORY)
 
 

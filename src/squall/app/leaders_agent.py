@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from squall.api.cluster import ApiError, Cluster
+from squall.api.cluster import ApiError
 from squall.api.metadata import CONTROLLER_NODE
 from squall.app.places import boot_id
 from squall.app.policies import policy_of
@@ -19,6 +19,7 @@ from squall.app.world import api_world
 from squall.cli.parts import ControllerSettings
 from squall.clock import Clock
 from squall.faults import kinds
+from squall.kubernetes.client import HttpCluster
 from squall.kubernetes.paused_pods import PausedPods
 from squall.node.agent import Agent
 from squall.node.journal import Journal
@@ -70,14 +71,19 @@ class LeadersAgent:
                 await self._clock.sleep(RETRY_SECONDS)
 
 
-async def act(settings: ControllerSettings, cluster: Cluster, clock: Clock) -> None:
+async def act(settings: ControllerSettings, cluster: HttpCluster, clock: Clock) -> None:
     """Live one life of the agent that has no node, from an empty journal.
 
     Raises:
         ExceptionGroup: the API refuses what it needs (`ApiError`), or it has a bug.
     """
     folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
-    pods = PausedPods(cluster, settings.pause_image, policy_of(settings.policy).target_namespace)
+    pods = PausedPods(
+        cluster,
+        settings.pause_image,
+        policy_of(settings.policy).target_namespace,
+        cluster.pod_last_seen,
+    )
     with (
         tempfile.TemporaryDirectory(prefix="squall-", dir=folder) as place,
         closing(Journal(Path(place) / "journal.db", boot_id())) as journal,

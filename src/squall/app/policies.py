@@ -5,11 +5,10 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from squall.api.cluster import AlreadyExists, Cluster, NotFound
+from squall.api.cluster import CONFIG_MAP, AlreadyExists, Cluster, NotFound
 from squall.api.metadata import INSTALL_NAMESPACE
 from squall.api.policy import Policy
 from squall.errors import InvalidFault
-from squall.kubernetes.embedded.core_kinds import CONFIG_MAP
 
 POLICY_NAME = "squall-policy"
 """ConfigMap in the namespace of an installation that holds its policy."""

@@ -22,6 +22,15 @@ def asked_to_stop() -> asyncio.Event:
     return stopping
 
 
+def children_without_threads() -> None:
+    """Wait for child processes in the event loop, as Python does by itself from 3.12 on.
+
+    Before, every child has a thread that waits for it: a partition of many targets starts many.
+    """
+    if sys.version_info < (3, 12):
+        asyncio.get_event_loop_policy().set_child_watcher(asyncio.PidfdChildWatcher())
+
+
 async def public_key(key: bytes) -> str:
     """Work out what Secrets are sealed to for the owner of `key`.
 

@@ -35,7 +35,7 @@ def world(
     containers = LinuxContainers()
     return World(
         clock=clock,
-        network=LinuxNetwork(places.run, lease_seconds=lease_seconds, shaping=shaping),
+        network=LinuxNetwork(places.run / "packets", lease_seconds=lease_seconds, shaping=shaping),
         containers=containers,
         pods=FrozenPods(cluster, containers),
         stressors=LinuxStressors(clock),

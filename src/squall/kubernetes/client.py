@@ -11,8 +11,7 @@ import orjson
 
 from squall.api.cluster import LEASE, POD, ApiError, Event, Object, Resource
 from squall.kubernetes.connection import Connection, refusal
-from squall.kubernetes.kubeconfig import load
-from squall.kubernetes.watch import Listing, follow
+from squall.kubernetes.watch import Known, Listing, follow
 
 REQUESTS_AT_ONCE = 20
 """Requests under way, watches not counted; more would only wait in the server, each behind a new
@@ -40,6 +39,7 @@ class HttpCluster:
         self._connection = connection
         self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._lease_places = asyncio.Semaphore(LEASES_AT_ONCE)
+        self._pods_known: dict[str | None, Known] = {}
 
     @classmethod
     def from_kubeconfig(cls, path: Path) -> Self:
@@ -48,6 +48,8 @@ class HttpCluster:
         Raises:
             ApiError: the file names no server (code 0).
         """
+        from squall.kubernetes.kubeconfig import load  # noqa: PLC0415  (3 MB that no pod needs)
+
         return cls(Connection(load(path)))
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Object:
@@ -85,7 +87,21 @@ class HttpCluster:
         agents drown it. The list may be a moment old; the watch that follows it is not.
         """
         version = "0" if resource == POD and fields else ""
-        return follow(_Collection(self._connection, resource, namespace, labels, fields, version))
+        known = Known()
+        if resource == POD and not labels and not fields:
+            self._pods_known[namespace] = known
+        return follow(
+            _Collection(self._connection, resource, namespace, labels, fields, version),
+            known=known,
+        )
+
+    def pod_last_seen(self, namespace: str, name: str) -> Object | None:
+        """Give a pod as the newest watch of all pods last showed it, which costs no request.
+
+        It may be outdated. None: nobody here watches pods, or they have not shown this one.
+        """
+        known = self._pods_known.get(namespace) or self._pods_known.get(None)
+        return known.last(namespace, name) if known else None
 
     async def create(self, resource: Resource, obj: Object) -> Object:
         """Store a new object."""

@@ -3,14 +3,10 @@
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 import orjson
-from lightkube import SingleConfig
-from lightkube.config.client_adapter import user_auth, verify_cluster
-from lightkube.config.models import User
 
 from squall.api.cluster import (
     AlreadyExists,
@@ -20,13 +16,17 @@ from squall.api.cluster import (
     Object,
     Unreachable,
 )
-from squall.kubernetes.token_file import TokenFile
+from squall.kubernetes.server import Server
 
 if TYPE_CHECKING:  # costs an import of wsproto, which only `exec` needs
     from httpx2.websockets import AsyncWebSocketSession
 
 TIMEOUT_SECONDS = 10.0
 """For each of: connecting, sending, waiting for the next bytes of an answer."""
+
+KEPT_SECONDS = 75.0
+"""How long a connection that nobody uses is kept, since a new one costs a TLS handshake: longer
+than the pause between two renewals of a lease, and less than API servers keep it."""
 
 _KEEPALIVE = [
     # A cut path shows as silence. On a quiet watch the kernel's probes notice it in 10 + 3 * 5 s.
@@ -41,24 +41,27 @@ Query = Mapping[str, str | list[str]]
 
 
 class Connection:
-    """Sends requests with the kubeconfig's certificates and credentials.
+    """Sends requests with the certificates and credentials for one API server.
 
     Environment variables for proxies and certificates are not heeded: a laptop's proxy must not
     come between it and the API server in its own kubeconfig.
     """
 
-    def __init__(self, config: SingleConfig) -> None:
-        user = config.user or User()
-        self.server: str = config.cluster.server
+    def __init__(self, server: Server) -> None:
+        self.server = server.url
         self._http = httpx2.AsyncClient(
             base_url=self.server,
-            auth=_token_file(config) or user_auth(user),
+            auth=server.auth,
             headers={"User-Agent": "squall", "Accept": "application/json"},
             timeout=TIMEOUT_SECONDS,
             trust_env=False,
             transport=httpx2.AsyncHTTPTransport(
-                verify=verify_cluster(config.cluster, user, config.abs_file, trust_env=False),
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+                verify=server.tls(),
+                limits=httpx2.Limits(
+                    max_connections=None,
+                    max_keepalive_connections=20,
+                    keepalive_expiry=KEPT_SECONDS,
+                ),
                 socket_options=_KEEPALIVE,
             ),
         )
@@ -139,12 +142,6 @@ class Connection:
             why = str(error) or type(error).__name__
             message = f"{asked}: {self.server} does not answer ({why}); is the API server running?"
             raise Unreachable(0, "Unreachable", message) from error
-
-
-def _token_file(config: SingleConfig) -> TokenFile | None:
-    """Read tokens from a file where one is named, beside the kubeconfig unless it says more."""
-    user = config.user
-    return TokenFile(Path(config.abs_file(user.token_file))) if user and user.token_file else None
 
 
 def refusal(status: Mapping[str, Any]) -> ApiError:

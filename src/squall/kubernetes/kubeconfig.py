@@ -1,73 +1,24 @@
-"""Which API server to talk to, and as whom."""
+"""What a kubeconfig says of the API server in its current context."""
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx2
 import yaml
 from lightkube import ConfigError, KubeConfig, SingleConfig
-from lightkube.config.models import Cluster, Context, User
+from lightkube.config.client_adapter import user_auth, verify_cluster
+from lightkube.config.models import User
 
 from squall.api.cluster import ApiError
+from squall.kubernetes.server import Server
+from squall.kubernetes.token_file import TokenFile
 
 _MALFORMED = (
     *(ConfigError, yaml.YAMLError),
     # The library looks into the content before it has checked its shape.
     *(AttributeError, LookupError, TypeError, ValueError),
 )
-
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where kubelet puts what a pod needs to speak to the API."""
-
-
-def chosen(
-    explicit: Path | None,
-    environ: Mapping[str, str],
-    data_dir: Path,
-    account: Path = SERVICE_ACCOUNT,
-) -> SingleConfig:
-    """Say how to reach the API: as was asked, else as this pod, else as `squall up` on this host.
-
-    Args:
-        explicit: what `--kubeconfig` was given.
-        environ: where `KUBECONFIG` may stand, and where kubelet names the API server.
-        data_dir: where `squall up` leaves its `kubeconfig` unless told otherwise.
-        account: folder of the pod's service account.
-
-    Raises:
-        ApiError: what was found does not say where to go (code 0).
-        FileNotFoundError: nothing was found; says where was looked.
-    """
-    if not explicit and not environ.get("KUBECONFIG") and in_pod(environ, account):
-        return service_account(environ, account)
-    return load(find(explicit, environ, data_dir))
-
-
-def in_pod(environ: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> bool:
-    """Is this a container of a pod that may speak to the API?"""
-    return "KUBERNETES_SERVICE_HOST" in environ and (account / "token").is_file()
-
-
-def service_account(environ: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> SingleConfig:
-    """Speak to the API as the service account of this pod; its namespace is the default one.
-
-    The token is not read here: kubelet replaces it before it expires.
-
-    Raises:
-        ApiError: the folder does not hold what it should (code 0).
-    """
-    host, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT", "443")
-    host = f"[{host}]" if ":" in host else host
-    authority, named = account / "ca.crt", account / "namespace"
-    if not authority.is_file():
-        message = f"{authority} is missing, so nobody can tell the API server from an impostor"
-        raise ApiError(0, "NoServiceAccount", message)
-    namespace = named.read_text().strip() if named.is_file() else "default"
-    return SingleConfig(
-        context_name="pod",
-        context=Context(cluster="pod", user="pod", namespace=namespace),
-        cluster=Cluster(server=f"https://{host}:{port}", certificate_auth=str(authority)),
-        user=User(token_file=str(account / "token")),
-    )
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> Path:
@@ -92,7 +43,7 @@ def find(explicit: Path | None, environ: Mapping[str, str], data_dir: Path) -> P
     )
 
 
-def load(path: Path) -> SingleConfig:
+def load(path: Path) -> Server:
     """Read the current context of a kubeconfig.
 
     Raises:
@@ -104,8 +55,25 @@ def load(path: Path) -> SingleConfig:
         if not isinstance(content, dict):
             raise ConfigError("it is not a mapping")
         config = KubeConfig.from_dict(content, path).get()
+        assert config is not None  # noqa: S101  (None only where a default was passed)
+        return server_of(config)
     except _MALFORMED as error:
         message = f"{path} is no usable kubeconfig: {error}"
         raise ApiError(0, "InvalidKubeconfig", message) from error
-    assert config is not None  # noqa: S101  (None only where a default was passed)
-    return config
+
+
+def server_of(config: SingleConfig) -> Server:
+    """Take over what a kubeconfig says; its certificates are read when they are needed."""
+    user = config.user or User()
+
+    def tls() -> ssl.SSLContext:
+        return verify_cluster(config.cluster, user, config.abs_file, trust_env=False)
+
+    return Server(config.cluster.server, tls, _auth(config, user), config.namespace)
+
+
+def _auth(config: SingleConfig, user: User) -> httpx2.Auth | None:
+    """Read tokens from a file where one is named, beside the kubeconfig unless it says more."""
+    if user.token_file:
+        return TokenFile(Path(config.abs_file(user.token_file)))
+    return user_auth(user)

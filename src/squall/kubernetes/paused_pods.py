@@ -2,24 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from hashlib import sha256
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 from squall.api.cluster import POD, ApiError, Change, Cluster, Conflict, Object
-from squall.api.metadata import PAUSED_WITH, STOPPED
+from squall.api.metadata import STOPPED
 from squall.errors import TryAgain, Unsupported
 from squall.injection.world.pods import PodState
 from squall.injection.world.target import Target
+from squall.kubernetes.pausing import is_marked, letting_go, stopped, stopping, version
 from squall.kubernetes.pods import ClusterPods, answered, is_ready, name_of
 
 TRIES = 5
 """Whoever writes the pod between our reading and our writing makes us read again, so often."""
 
-_OURS = "chaos-mesh-squall-pod-failure-"
-_FOREIGN = ("-normal-image", "-init-image")
-_MIRROR = "kubernetes.io/config.mirror"
-_LONGEST_KEY = 63
 _REFUSED = (403, 422)
 
 
@@ -34,16 +30,27 @@ class PausedPods(ClusterPods):
         cluster: the API.
         pause_image: what containers run that shall do nothing.
         target_namespace: the only one whose pods may be read; empty: any.
+        last_seen: gives a pod by namespace and name, at no cost and maybe outdated; None where it
+            is not known.
     """
 
-    def __init__(self, cluster: Cluster, pause_image: str, target_namespace: str = "") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        pause_image: str,
+        target_namespace: str = "",
+        last_seen: Callable[[str, str], Object | None] = lambda _namespace, _name: None,
+    ) -> None:
         super().__init__(cluster)
+        self._last_seen = last_seen
         self._pause_image = pause_image
         self._target_namespace = target_namespace or None
         self._reading: dict[str, asyncio.Task[Object]] = {}
         self._known: dict[str, Object] = {}
         """By uid: pods that stand still, as they were last seen; empty unless they are followed."""
         self._follows = False
+        self._written: dict[str, int] = {}
+        """By uid: versions that we wrote and others may not have seen yet."""
 
     async def follow(self) -> None:
         """Follow the pods that stand still, until cancelled.
@@ -57,7 +64,7 @@ class PausedPods(ClusterPods):
                 async for event in events:
                     self._follows = True
                     if event.change is Change.DELETED:
-                        self._known.pop(event.object["metadata"]["uid"], None)
+                        self._forget(event.object["metadata"])
                     elif event.change is not Change.SYNCED:
                         self._saw(event.object)
         finally:
@@ -79,12 +86,12 @@ class PausedPods(ClusterPods):
 
     async def let_go(self, target: Target) -> None:
         """Give containers their images back, but for those that somebody has changed since."""
-        await self._change(target, _letting_go)
+        await self._change(target, letting_go)
 
     async def state(self, target: Target) -> PodState:
         """See what the kubelet says that runs."""
-        pod = self._known.get(target.pod_uid) or await self.read(target)
-        return PodState(_stopped(pod), is_ready(pod))
+        pod = self._known.get(target.pod_uid) or self._seen(target) or await self.read(target)
+        return PodState(stopped(pod), is_ready(pod))
 
     async def all_stopped(self) -> Sequence[Target]:
         """Find the pods with our label, by one question."""
@@ -100,11 +107,9 @@ class PausedPods(ClusterPods):
     async def _change(
         self, target: Target, decide: Callable[[Target, Object], dict[str, Any] | None]
     ) -> None:
-        """Read, decide and write, on condition that nobody wrote in between."""
+        """Decide and write, on condition that nobody wrote in between."""
         for attempt in range(TRIES):
-            known = self._known.get(target.pod_uid) if attempt == 0 else None
-            pod = known or await self.read(target)
-            patch = decide(target, pod)
+            pod, patch = await self._decided(target, decide, first=attempt == 0)
             if patch is None:
                 return
             patch["metadata"]["resourceVersion"] = pod["metadata"]["resourceVersion"]
@@ -113,19 +118,57 @@ class PausedPods(ClusterPods):
                     written = await self._cluster.patch(POD, *name_of(target), patch)
             except _Outrun:
                 continue
+            self._written[target.pod_uid] = version(written)
             # The watch is later than our own writes; one that it does not follow any more is not
             # kept, or it would be for ever.
-            if self._follows and (_is_marked(written) or target.pod_uid in self._known):
+            if self._follows and (is_marked(written) or target.pod_uid in self._known):
                 self._saw(written)
             return
         raise TryAgain(f"{target.id}: somebody else keeps changing the pod")
+
+    async def _decided(
+        self,
+        target: Target,
+        decide: Callable[[Target, Object], dict[str, Any] | None],
+        *,
+        first: bool,
+    ) -> tuple[Object, dict[str, Any] | None]:
+        """Decide, at first by what others have seen of the pod.
+
+        If that is outdated, the write is refused. So only a write may follow from it: that there is
+        nothing to do, or that nothing can be done, is believed of a pod that was read.
+        """
+        if first and (pod := self._known.get(target.pod_uid)):
+            return pod, decide(target, pod)
+        if first and (pod := self._seen(target)):
+            with suppress(TryAgain, Unsupported):
+                if patch := decide(target, pod):
+                    return pod, patch
+        pod = await self.read(target)
+        return pod, decide(target, pod)
+
+    def _seen(self, target: Target) -> Object | None:
+        """Give what others last saw of this very pod, unless we wrote it after that."""
+        pod = self._last_seen(*name_of(target))
+        if pod is None or pod["metadata"]["uid"] != target.pod_uid:
+            return None
+        if version(pod) < self._written.get(target.pod_uid, 0):
+            return None
+        self._written.pop(target.pod_uid, None)
+        return pod
 
     def _saw(self, pod: Object) -> None:
         """Keep a pod unless a newer version is known (versions are numbers: KEP-5504)."""
         uid = pod["metadata"]["uid"]
         known = self._known.get(uid)
-        if known is None or _version(known) <= _version(pod):
+        if known is None or version(known) <= version(pod):
             self._known[uid] = pod
+
+    def _forget(self, metadata: Mapping[str, Any]) -> None:
+        """Drop a pod that has no label any more, or is no more."""
+        self._known.pop(metadata["uid"], None)
+        if metadata.get("deletionTimestamp"):
+            self._written.pop(metadata["uid"], None)
 
     def _was_read(self, uid: str, reading: asyncio.Task[Object]) -> None:
         self._reading.pop(uid, None)
@@ -133,138 +176,7 @@ class PausedPods(ClusterPods):
             reading.exception()  # nobody may wait for it any more
 
     def _stopping(self, target: Target, pod: Object) -> dict[str, Any] | None:
-        notes, spec = _notes(pod), pod["spec"]
-        if why := _why_not(pod):
-            raise Unsupported(f"{target.id} {why}")
-        if held := next((key for key in notes if _is_foreign(key)), ""):
-            raise TryAgain(f"{target.id}: Chaos Mesh holds the pod down ({held}); waiting for it")
-        pause = notes.get(PAUSED_WITH) or self._pause_image
-        kept: dict[str, str | None] = {PAUSED_WITH: pause}
-        for container, key in _replaced(spec):
-            # An image that is not ours was set by its owner, before the fault or during it.
-            if key not in notes or container.get("image") != pause:
-                kept[key] = container.get("image", "")
-        if notes.items() >= kept.items() and _is_marked(pod):
-            return None
-        return _patch(spec, {STOPPED: "true"}, kept, lambda _container, _key: pause)
-
-
-def _letting_go(_: Target, pod: Object) -> dict[str, Any] | None:
-    notes = _notes(pod)
-    ours = [key for key in notes if key.startswith(_OURS) or key == PAUSED_WITH]
-    if not ours and not _is_marked(pod):
-        return None
-    pause = notes.get(PAUSED_WITH)
-
-    def image(container: Mapping[str, Any], key: str) -> str:
-        current = str(container.get("image", ""))
-        return notes.get(key, current) if current == pause else current
-
-    return _patch(pod["spec"], {STOPPED: None}, dict.fromkeys(ours), image)
-
-
-def _patch(
-    spec: Mapping[str, Any],
-    labels: Mapping[str, str | None],
-    notes: Mapping[str, str | None],
-    image: Callable[[Mapping[str, Any], str], str],
-) -> dict[str, Any]:
-    """Write both lists whole, as a merge patch must; all but images is as it was read."""
-    keys = {container["name"]: key for container, key in _replaced(spec)}
-    return {
-        "metadata": {"labels": dict(labels), "annotations": dict(notes)},
-        "spec": {
-            kind: [
-                one | {"image": image(one, keys[one["name"]])} if one["name"] in keys else one
-                for one in spec[kind]
-            ]
-            for kind in ("initContainers", "containers")
-            if spec.get(kind)
-        },
-    }
-
-
-def _replaced(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Give the containers that stand still in a stopped pod, each with the key of its image.
-
-    Init containers that have ended are left out: nobody would feel it, and one that had to run
-    again with the pause image would never end, nor would a kubelet replace it
-    (pkg/kubelet/kuberuntime/kuberuntime_container.go, computeInitContainerActions).
-    """
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            yield container, image_key(container["name"], "init")
-    for container in spec.get("containers") or ():
-        yield container, image_key(container["name"], "normal")
-
-
-def image_key(container: str, sort: str) -> str:
-    """Name the annotation that keeps a container's image.
-
-    Upstream's has the name of the experiment where ours has `squall`: any number of experiments
-    share the first image. A name that would be too long is replaced by its digest.
-    """
-    room = _LONGEST_KEY - len(f"{_OURS}-{sort}-image")
-    name = container if len(container) <= room else sha256(container.encode()).hexdigest()[:room]
-    return f"{_OURS}{name}-{sort}-image"
-
-
-def _is_foreign(key: str) -> bool:
-    return key.startswith("chaos-mesh-") and key.endswith(_FOREIGN) and not key.startswith(_OURS)
-
-
-def _why_not(pod: Object) -> str:
-    if _MIRROR in _notes(pod):
-        return "is a static pod: its containers are what a file on its node says, not the API"
-    if pod["spec"].get("restartPolicy") == "Never":
-        return (
-            "has restartPolicy Never: what its containers were doing would be lost, and one that "
-            "cannot run the pause image would end the pod for good"
-        )
-    return ""
-
-
-def _stopped(pod: Object) -> bool | None:
-    pause = _notes(pod).get(PAUSED_WITH)
-    if pause is None or not _is_marked(pod):
-        return False
-    status = pod.get("status") or {}
-    said = {
-        one["name"]: one
-        for kind in ("initContainerStatuses", "containerStatuses")
-        for one in status.get(kind) or ()
-    }
-    answered_all = True
-    for container, _ in _replaced(pod["spec"]):
-        if container.get("image") != pause:
-            return False
-        one = said.get(container["name"])
-        answered_all = answered_all and one is not None and _stands(one, pause)
-    return True if answered_all else None
-
-
-def _stands(status: Mapping[str, Any], pause: str) -> bool:
-    """Does nothing of a container run, or only the pause image, as a runtime names it?"""
-    if "running" not in (status.get("state") or {}):
-        return bool(status.get("state"))
-    if "@" in pause:
-        return pause.partition("@")[2] in str(status.get("imageID", ""))
-    name = pause if ":" in pause.rpartition("/")[2] else f"{pause}:latest"
-    said = str(status.get("image", ""))
-    return said in {name, pause} or said.endswith(f"/{name}")
-
-
-def _notes(pod: Object) -> Mapping[str, str]:
-    found: Mapping[str, str] = pod["metadata"].get("annotations") or {}
-    return found
-
-
-def _version(pod: Object) -> int:
-    return int(pod["metadata"]["resourceVersion"])
-
-
-def _is_marked(pod: Object) -> bool:
-    return (pod["metadata"].get("labels") or {}).get(STOPPED) == "true"
+        return stopping(target, pod, self._pause_image)
 
 
 class _Outrun(Exception):

@@ -42,7 +42,9 @@ class Source(Protocol):
 
 
 async def follow(
-    source: Source, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    source: Source,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    known: "Known | None" = None,
 ) -> AsyncGenerator[Event]:
     """Report what is there, SYNCED, then every change; after a break only what differs.
 
@@ -52,11 +54,12 @@ async def follow(
     Args:
         source: the collection.
         sleep: how to wait between attempts, in seconds.
+        known: where to keep what was reported; empty at the start.
 
     Raises:
         ApiError: asking again would not help.
     """
-    known = _Known()
+    known = Known() if known is None else known
     version, failures = "", 0
     loop = asyncio.get_running_loop()
     while True:
@@ -92,7 +95,7 @@ def _delay(failures: int) -> float:
     return random.uniform(longest / 2, longest)  # noqa: S311  (scatter, no secret)
 
 
-class _Known:
+class Known:
     """What has been reported so far, so that differences can be told.
 
     Objects are kept packed: thousands of pods as Python values take ten times as much.
@@ -101,6 +104,11 @@ class _Known:
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], _Packed] = {}
         self._listed: set[tuple[str, str]] = set()
+
+    def last(self, namespace: str, name: str) -> Object | None:
+        """Give an object as it was last reported; None where there is none."""
+        packed = self._objects.get((namespace, name))
+        return None if packed is None else orjson.loads(packed.json)
 
     def listed(self, page: Listing) -> list[Event]:
         """Take a page of a full list; return what a watch would have reported of it meanwhile."""

@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 
 from squall.errors import SquallError
 from squall.injection.world.network import Cut, Impairment, NetworkState, Peers, Shape
 from squall.injection.world.target import Target
-from squall.linux import namespaces
+from squall.linux import throw_away
 from squall.linux.http_trial import proxied
 from squall.linux.lanes import Lanes
 from squall.linux.name_trial import answered
@@ -109,8 +107,8 @@ async def _failure(path: Shaping, state: NetworkState) -> str:
     """Put a state in force in a throw-away namespace; returns why that failed, or nothing."""
     if refused := _blind():
         return refused
-    with tempfile.TemporaryDirectory(prefix="squall-trial-") as run:
-        network = LinuxNetwork(Path(run), lease_seconds=TRIAL_SECONDS, shaping=path)
+    with throw_away.folder() as run:
+        network = LinuxNetwork(run, lease_seconds=TRIAL_SECONDS, shaping=path)
         try:
             async with asyncio.timeout(TRIAL_SECONDS), _target() as target:
                 try:
@@ -145,28 +143,12 @@ def _blind() -> str:
 @contextlib.asynccontextmanager
 async def _target() -> AsyncIterator[Target]:
     """A process that waits in a network namespace of its own, with one device."""
-    waiting = await asyncio.create_subprocess_exec(
-        *("unshare", "--net", "--", "cat"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    if waiting.stdin is None or waiting.stdout is None or waiting.stderr is None:
-        raise AssertionError("all are pipes")
-    try:
-        waiting.stdin.write(b"\n")
-        if not await waiting.stdout.readline():  # else an echo: it has got its namespace and runs
-            said = (await waiting.stderr.read()).decode().strip()
-            raise PermissionError(f"no network namespace can be made ({said}); grant CAP_SYS_ADMIN")
-        enter = ("nsenter", f"--net=/proc/{waiting.pid}/ns/net", "--", "ip", "link")
+    async with throw_away.process("--net") as target:
+        enter = ("nsenter", f"--net=/proc/{target.pid}/ns/net", "--", "ip", "link")
         await _run(*enter, "add", _DEVICE, "type", "veth", "peer", "name", f"{_DEVICE}1")
         await _run(*enter, "set", _DEVICE, "up")
         await _run(*enter, "set", "lo", "up")
-        yield Target("trial", "trial", "", waiting.pid, namespaces.started(waiting.pid))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            waiting.kill()
-        await waiting.wait()
+        yield target
 
 
 async def _run(*command: str) -> None:

@@ -24,7 +24,7 @@ class LinuxHttp:
     """Changes the HTTP exchanges of targets, seen from the node they run on.
 
     Args:
-        run: folder for the sockets of the proxies; made if missing.
+        run: folder for the sockets of the proxies; theirs alone.
         lease_seconds: how long those outlive the agent.
     """
 
@@ -44,7 +44,7 @@ class LinuxHttp:
             if wanted.rules:
                 process = process or await self._holders.start(namespace, target)
                 await process.set(wanted, lease_seconds=self._holders.lease_seconds)
-            elif process:
+            else:
                 await self._holders.end(namespace, process)
 
     async def counters(self, target: Target) -> Mapping[str, Counters]:

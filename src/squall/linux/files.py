@@ -6,7 +6,7 @@ whatever ends it, the container goes on with the true files.
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,9 @@ from squall.injection.world.files import (
 )
 from squall.injection.world.target import Target
 from squall.linux import filter_mounts
-from squall.linux.holder import Holder
+from squall.linux.holder import Holder, begun, forget
 from squall.linux.processes import started
 from squall.linux.visits import Visits
-
-SUFFIX = ".files"
-"""Of the sockets; those of other holders in the same folder end otherwise."""
 
 
 class LinuxFiles:
@@ -68,8 +65,7 @@ class LinuxFiles:
                 self._holders.pop(path, None)
             if not wanted.volumes:
                 await filter_mounts.given_back(target)
-                path.unlink(missing_ok=True)
-                self._tidy(path)
+                forget(path)
 
     async def counters(self, target: Target) -> Mapping[str, FileCounters]:
         """Read counters by source, of all volumes together."""
@@ -102,9 +98,10 @@ class LinuxFiles:
 
     async def end_all(self) -> None:
         """End every process in the folder, those of agents before us too: all files are true."""
-        for path in sorted(self._run.glob(f"*{SUFFIX}")):
+        for path in begun(self._run):
             if holder := await Holder.connect(path):
                 await holder.quit()
+            forget(path)
         await self.close()
 
     async def _set(
@@ -141,23 +138,14 @@ class LinuxFiles:
         async with lock:
             yield path
 
-    def _tidy(self, path: Path) -> None:
-        """Remove what a holder left behind that was killed, and the folder with the last of them.
-
-        Whoever begins one makes the folder, and a file in it, without a pause in between.
-        """
-        path.with_name(f"{path.name}.log").unlink(missing_ok=True)
-        with suppress(OSError):  # there is more in it
-            self._run.rmdir()
-
     def _socket(self, target: Target) -> Path:
-        return self._run / f"{target.pid}-{target.started}{SUFFIX}"
+        return self._run / f"{target.pid}-{target.started}.sock"
 
     def _forget(self, target: Target) -> None:
         """Let go of the holder of a target that has ended; it ends by itself, as it sees that."""
         if holder := self._holders.pop(self._socket(target), None):
             holder.close()
-        self._tidy(self._socket(target))
+        forget(self._socket(target))
 
     async def _connected(self, path: Path) -> Holder | None:
         """Find the process of a target, be it of an agent before us; None where there is none."""

@@ -149,12 +149,30 @@ class Holder:
         self._connection.close()
 
 
+_LOG = ".log"
 _HOST_LACKS = 3
 """Exit status of squall-node when the host lacks what it needs."""
 
 
+def begun(folder: Path) -> list[Path]:
+    """Give the socket's path of each process ever begun in a folder, but for the forgotten ones."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted({path.with_name(path.name.removesuffix(_LOG)) for path in there})
+
+
+def forget(path: Path) -> None:
+    """Remove what a killed process leaves at its socket's path, and the folder with the last one.
+
+    Whoever begins one makes the folder, and a file in it, without a pause in between.
+    """
+    path.unlink(missing_ok=True)
+    _log_of(path).unlink(missing_ok=True)
+    with suppress(OSError):  # there is more in it
+        path.parent.rmdir()
+
+
 def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + ".log")
+    return path.with_name(path.name + _LOG)
 
 
 def _last_words(log: Path) -> str:

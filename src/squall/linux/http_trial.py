@@ -2,12 +2,10 @@
 
 import asyncio
 import socket
-import tempfile
-from pathlib import Path
 
 from squall.injection.world.http import HttpState, Replace, Rule
 from squall.injection.world.target import Target
-from squall.linux import namespaces
+from squall.linux import namespaces, throw_away
 from squall.linux.exchanges import LinuxHttp
 from squall.node.doctor import Ability, Capability
 
@@ -32,8 +30,8 @@ async def proxied(name: str, target: Target) -> Capability:
     port = listening.getsockname()[1]
     rule = Rule("trial/.", "Response", port, replace=Replace(code=_CODE))
     server = await asyncio.start_server(_answer, sock=listening)
-    with tempfile.TemporaryDirectory(prefix="squall-trial-") as run:
-        http = LinuxHttp(Path(run), lease_seconds=_LEASE_SECONDS)
+    with throw_away.folder() as run:
+        http = LinuxHttp(run, lease_seconds=_LEASE_SECONDS)
         try:
             await http.apply(target, HttpState((rule,)))
             answer = await http.request(

@@ -5,7 +5,6 @@ did before; resolv.conf and the servers themselves are never touched.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ class _Holders(NamespaceHolders[DnsProcess]):
                 rules = await hold.process.rules()
                 others = [rule for rule in rules if rule["for"] not in gone]
                 if not others:
-                    await hold.process.quit()
-                    self._holds.pop(inode, None)
+                    await self._end(inode, hold.process)
                 elif others != rules:
                     await hold.process.set(others, lease_seconds=self.lease_seconds)
         for name in gone:
@@ -64,13 +62,12 @@ class LinuxNames:
     """Changes what targets are told about names, seen from the node they run on.
 
     Args:
-        run: folder for the sockets of the processes that hold the faults, and nobody else's; made
-            if missing.
+        run: folder for the sockets of the processes that hold the faults; theirs alone.
         lease_seconds: how long those outlive the agent.
     """
 
     def __init__(self, run: Path, *, lease_seconds: float) -> None:
-        self._run, self._holders = run, _Holders(run, lease_seconds=lease_seconds)
+        self._holders = _Holders(run, lease_seconds=lease_seconds)
 
     async def state(self, target: Target) -> Sequence[NameRule]:
         """Read what is in force, from the process that makes it so."""
@@ -94,10 +91,8 @@ class LinuxNames:
             if joined:
                 process = process or await self._holders.start(namespace, target)
                 await process.set(joined, lease_seconds=self._holders.lease_seconds)
-            elif process:
+            else:
                 await self._holders.end(namespace, process)
-                with suppress(OSError):  # others are in there
-                    self._run.rmdir()
             if wanted:
                 self._holders.known[target.id] = target
             else:

@@ -1,11 +1,8 @@
 """Can this host answer names in the place of a server? Found out on a throw-away target."""
 
-import tempfile
-from pathlib import Path
-
 from squall.injection.world.names import TYPES, Answer, NameRule
 from squall.injection.world.target import Target
-from squall.linux import name_queries, namespaces
+from squall.linux import name_queries, namespaces, throw_away
 from squall.linux.name_faults import LinuxNames
 from squall.node.doctor import Ability, Capability
 
@@ -22,8 +19,8 @@ async def answered(name: str, target: Target) -> Capability:
     Raises:
         SquallError, OSError: it cannot be done here.
     """
-    with tempfile.TemporaryDirectory(prefix="squall-trial-") as run:
-        names = LinuxNames(Path(run), lease_seconds=LEASE_SECONDS)
+    with throw_away.folder() as run:
+        names = LinuxNames(run, lease_seconds=LEASE_SECONDS)
         try:
             await names.apply(target, [_RULE])
             felt = await _asked(target)

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from squall.errors import TargetGone
 from squall.injection.world.target import Target
 from squall.linux import namespaces
-from squall.linux.holder import Holder
+from squall.linux.holder import Holder, begun, forget
 from squall.linux.namespaces import Namespace
 
 
@@ -47,7 +47,8 @@ class NamespaceHolders(Generic[H]):
 
     Args:
         process: what they are.
-        run: folder for their sockets; made if missing, and nobody else's.
+        run: folder for their sockets, and nobody else's; made when the first of them starts, and
+            removed with the last.
         lease_seconds: how long they outlive the agent.
     """
 
@@ -82,22 +83,21 @@ class NamespaceHolders(Generic[H]):
             hold.target = target
             return hold.process
         self._holds.pop(namespace.inode, None)
-        if process := await self._process.connect(self._socket(namespace)):
+        if process := await self._process.connect(self._socket(namespace.inode)):
             self._holds[namespace.inode] = _Hold(process, target)
         return process
 
     async def start(self, namespace: Namespace, target: Target) -> H:
         """Start the process of a namespace that has none."""
         self._run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path, lease = self._socket(namespace), self.lease_seconds
+        path, lease = self._socket(namespace.inode), self.lease_seconds
         process = await self._process.start(namespace.path, path, lease_seconds=lease)
         self._holds[namespace.inode] = _Hold(process, target)
         return process
 
-    async def end(self, namespace: Namespace, process: H) -> None:
-        """End the process of a namespace."""
-        await process.quit()
-        self._holds.pop(namespace.inode, None)
+    async def end(self, namespace: Namespace, process: H | None) -> None:
+        """End the process of a namespace, and remove what it left; there may be none any more."""
+        await self._end(namespace.inode, process)
 
     async def close(self) -> None:
         """Drop every connection; what is in force stays for one lease."""
@@ -107,16 +107,23 @@ class NamespaceHolders(Generic[H]):
 
     async def end_all(self) -> None:
         """End every process in the folder, those of agents before us too: all traffic is free."""
-        for path in sorted(self._run.glob("*.sock")):
+        for path in begun(self._run):
             if process := await self._process.connect(path):
                 await process.quit()
+            forget(path)
         await self.close()
+
+    async def _end(self, inode: int, process: H | None) -> None:
+        if process:
+            await process.quit()
+        self._holds.pop(inode, None)
+        forget(self._socket(inode))
 
     def _lock(self, inode: int) -> asyncio.Lock:
         return self._locks.setdefault(inode, asyncio.Lock())
 
-    def _socket(self, namespace: Namespace) -> Path:
-        return self._run / f"{namespace.inode}.sock"
+    def _socket(self, inode: int) -> Path:
+        return self._run / f"{inode}.sock"
 
     async def _let_go_of_the_gone(self) -> None:
         """End processes whose target has gone: nobody else keeps its namespace."""
@@ -126,5 +133,4 @@ class NamespaceHolders(Generic[H]):
                 # took over the namespace of one that is gone: it is neither ended nor forgotten.
                 hold = self._holds.get(inode)
                 if hold is not None and not namespaces.alive(hold.target):
-                    await hold.process.quit()
-                    del self._holds[inode]
+                    await self._end(inode, hold.process)

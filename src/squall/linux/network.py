@@ -19,7 +19,7 @@ class LinuxNetwork:
     """Changes the network of targets, seen from the node they run on.
 
     Args:
-        run: folder for the sockets of the processes that hold the faults; made if missing.
+        run: folder for the sockets of the processes that hold the faults; theirs alone.
         lease_seconds: how long those outlive the agent.
         shaping: the path of shapes.
     """
@@ -51,7 +51,7 @@ class LinuxNetwork:
                 process = process or await self._holders.start(namespace, target)
                 script = nftables.script(wanted.cuts, shaped.classified, note=shaped.note)
                 await process.set(Held(script, shaped.lanes, self._holders.lease_seconds))
-            elif process:
+            else:
                 await self._holders.end(namespace, process)
             await self._shaping.tidy(target, namespace, wanted.shapes)
 

@@ -1,24 +1,19 @@
 """Names, looked up as a target would: its hosts file, its name servers, its network."""
 
-import ctypes
 import io
 import os
-import struct
 from collections.abc import Sequence
 
 from squall.errors import TargetGone, TryAgain
 from squall.injection.world.target import Target
+from squall.linux import beneath
 from squall.linux.namespaces import Namespace, inside
+from squall.linux.processes import PROC
 
 LOOKUP_SECONDS = 2.0
 """For one kind of address, all name servers together."""
 
-_OPENAT2 = 437
-"""System call number, the same on every architecture."""
-_RESOLVE_IN_ROOT = 0x10
 _LONGEST_FILE = 1 << 20
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def resolve(target: Target, namespace: Namespace, name: str) -> Sequence[str]:
@@ -43,26 +38,20 @@ def in_hosts_file(content: str, name: str) -> list[str]:
 
 
 def read_inside(target: Target, path: str) -> str:
-    """Read a file as the target sees it, its links never leading out; empty where it is missing.
+    """Read a file as the target would without file faults; empty where it cannot be read.
 
     Raises:
         TargetGone: its process has ended.
     """
     try:
-        root = os.open(f"/proc/{target.pid}/root", os.O_PATH | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError):
-        raise TargetGone(f"{target.id}: process {target.pid} has ended") from None
-    try:
-        # O_NONBLOCK: a pipe in that place must not hold us up.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        how = struct.pack("=QQQ", flags, 0, _RESOLVE_IN_ROOT)
-        found = _libc.syscall(_OPENAT2, root, path.encode(), how, len(how))
-    finally:
-        os.close(root)
-    if found < 0:
+        with beneath.root(target.pid) as root:
+            found = beneath.open_in(root, path, os.O_RDONLY)
+            with os.fdopen(found, "rb", buffering=0) as file:
+                return (file.read(_LONGEST_FILE) or b"").decode(errors="replace")
+    except OSError:
+        if not (PROC / str(target.pid)).exists():
+            raise TargetGone(f"{target.id}: process {target.pid} has ended") from None
         return ""
-    with os.fdopen(found, "rb", buffering=0) as file:
-        return (file.read(_LONGEST_FILE) or b"").decode(errors="replace")
 
 
 def _ask(servers: str, name: str) -> list[str]:

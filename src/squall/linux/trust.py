@@ -6,15 +6,13 @@ others would trust us, too.
 """
 
 import asyncio
-import ctypes
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from squall.injection.world.target import Target
-from squall.linux import namespaces
+from squall.linux import beneath, namespaces
 from squall.linux.processes import PROC
 from squall.telemetry import logger
 
@@ -37,10 +35,6 @@ _OURS = re.compile(
     rb"(?:\n# squall joined|# squall) (?P<mark>[^\n]+)\n(?P<pem>.*?)# squall end (?P=mark)\n",
     re.DOTALL,
 )
-_OPENAT2 = 437
-"""The same number on every architecture."""
-_RESOLVE_IN_ROOT = 0x10
-
 _HOSTS = ("1", "self")
 """Processes whose root is the host's: the first of all, where it may be seen, and an agent that
 runs in no container."""
@@ -48,11 +42,9 @@ runs in no container."""
 File = tuple[int, int]
 """Device and inode."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class LinuxTrust:
-    """Reads and changes lists through `/proc/PID/root` of the processes of a pod."""
+    """Reads and changes lists below the roots of the processes of a pod, beneath file faults."""
 
     async def roots(self, target: Target) -> str:
         """Join all lists, without what is ours."""
@@ -121,7 +113,7 @@ def _lists(target: Target) -> Iterator[list[int]]:
     opened: dict[File, int] = {}
     try:
         for pid in _processes(target):
-            with suppress(OSError), _root(pid) as root:
+            with suppress(OSError), beneath.root(pid) as root:
                 for path in (*LISTS, *_named(pid)):
                     descriptor = _open_list(root, path, os.O_RDWR)
                     if descriptor is None:
@@ -169,27 +161,14 @@ def _named(pid: int) -> list[str]:
     return found
 
 
-@contextmanager
-def _root(pid: int | str) -> Iterator[int]:
-    descriptor = os.open(PROC / f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _open_list(root: int, path: str, access: int) -> int | None:
     """Open a file below another root; links in there are followed in there, and never out of it."""
-    flags = access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    how = (ctypes.c_uint64 * 3)(flags, 0, _RESOLVE_IN_ROOT)
-    descriptor: int = _libc.syscall(
-        ctypes.c_long(_OPENAT2), root, path.encode(), ctypes.byref(how), ctypes.sizeof(how)
-    )
-    if descriptor < 0:
-        logger(__name__).debug("%s: %s", path, os.strerror(ctypes.get_errno()))
+    try:
+        descriptor = beneath.open_in(root, path, access)
+    except OSError as missing:
+        logger(__name__).debug("%s: %s", path, missing.strerror)
         return None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LONGEST_BYTES:
+    if os.fstat(descriptor).st_size > LONGEST_BYTES:
         os.close(descriptor)
         return None
     return descriptor
@@ -201,12 +180,13 @@ def _file(descriptor: int) -> File:
 
 
 def _of_host(path: str) -> set[File]:
-    """Say which file the host itself sees there."""
+    """Say which file the host itself sees there, and which are its lists wherever shown."""
     found: set[File] = set()
     for pid in _HOSTS:
-        with suppress(OSError), _root(pid) as root:
-            descriptor = _open_list(root, path, os.O_RDONLY)
-            if descriptor is not None:
-                found.add(_file(descriptor))
-                os.close(descriptor)
+        with suppress(OSError), beneath.root(pid) as root:
+            for one in (*LISTS, path):
+                descriptor = _open_list(root, one, os.O_RDONLY)
+                if descriptor is not None:
+                    found.add(_file(descriptor))
+                    os.close(descriptor)
     return found

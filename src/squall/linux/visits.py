@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -177,14 +177,19 @@ class _Visitor:
         return entries()
 
     def _call_all(self, root: int, name: str) -> None:
-        found = self._call("stat", lambda: _stat(root, name), always=True)
-        if found is None:
-            return
-        if self._asks("stat"):
-            self._visit = replace(self._visit, attributes=_attributes(found))
-        if not stat.S_ISREG(found.st_mode):
-            return
-        opened = self._call("open", lambda: _open_to_read(root, name), always=True)
+        with ExitStack() as held:
+            seen = self._call("stat", lambda: _stat(root, name, held), always=True)
+            if seen is None:
+                return
+            at, found = seen
+            if self._asks("stat"):
+                self._visit = replace(self._visit, attributes=_attributes(found))
+            # What was looked at, and no other: the target may have put a device in its place.
+            if stat.S_ISREG(found.st_mode):
+                self._read(at)
+
+    def _read(self, at: int) -> None:
+        opened = self._call("open", lambda: _open_to_read(at), always=True)
         if opened is None:
             return
         try:
@@ -244,22 +249,21 @@ def _open(root: int, path: str, flags: int) -> int:
     return opened
 
 
-def _open_to_read(root: int, path: str) -> int:
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
+def _open_to_read(at: int) -> int:
+    flags, path = os.O_RDONLY | os.O_CLOEXEC, f"/proc/self/fd/{at}"
     try:
-        return _open(root, path, flags | os.O_NOATIME)
+        return os.open(path, flags | os.O_NOATIME)
     except PermissionError as refused:
         if refused.errno != errno.EPERM:  # only the owner, and CAP_FOWNER, may leave no trace
             raise
-        return _open(root, path, flags)
+        return os.open(path, flags)
 
 
-def _stat(root: int, path: str) -> os.stat_result:
-    opened = _open(root, path, os.O_PATH | os.O_NOFOLLOW)
-    try:
-        return os.fstat(opened)
-    finally:
-        os.close(opened)
+def _stat(root: int, path: str, held: ExitStack) -> tuple[int, os.stat_result]:
+    """Look at a file, and keep hold of it."""
+    at = _open(root, path, os.O_PATH | os.O_NOFOLLOW)
+    held.callback(os.close, at)
+    return at, os.fstat(at)
 
 
 def _attributes(found: os.stat_result) -> Attributes:

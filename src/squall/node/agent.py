@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from uuid import uuid4
 
 from squall.api.cluster import (
     HALT,
@@ -20,12 +19,13 @@ from squall.api.cluster import (
 from squall.api.metadata import INSTALL_NAMESPACE
 from squall.api.policy import Policy
 from squall.clock import Clock
-from squall.errors import TryAgain
 from squall.injection.kind import FaultKind
 from squall.injection.world import World
 from squall.node.api_targets import ApiTargets
 from squall.node.assignments import Assignment, Refused, Wanted, assigned
+from squall.node.driving import Driver
 from squall.node.holdings import Holdings, Judged
+from squall.node.intents import Intents
 from squall.node.journal import Journal
 from squall.node.lane import Lane
 from squall.node.leases import CONTROLLER_LEASE, Halts, Silence, Situation, Standing
@@ -81,7 +81,8 @@ class Agent:
         namespace: str = INSTALL_NAMESPACE,
         policy: Policy = FREE,
     ) -> None:
-        self._cluster, self._clock, self._journal = cluster, clock, journal
+        self._cluster, self._clock = cluster, clock
+        self._journal, self._intents = journal, Intents(journal)
         self._node_name, pods = node_name, policy.target_namespace or None
         self._where = {NODE_FAULT: namespace, LEASE: namespace, POD: pods}
         self._rooms = Rooms(kinds, world)
@@ -92,6 +93,7 @@ class Agent:
         self._silence = Silence(lease_seconds, clock.boottime())
         self._halts = Halts()
         self._lanes: dict[LaneKey, Lane] = {}
+        self._driver = Driver(clock, self._note_rest)
         self._touched = {touched.key: touched for touched in journal.touched()}
         self._unsynced = {NODE_FAULT, HALT, *self._limits.watched}
         self._group: asyncio.TaskGroup | None = None
@@ -261,6 +263,7 @@ class Agent:
                 rooms=self._rooms,
                 targets=self._targets,
                 journal=self._journal,
+                intents=self._intents,
                 reports=self._reports,
                 clock=self._clock,
                 touched=self._touched.pop(key, None),
@@ -269,17 +272,7 @@ class Agent:
         lane.want(wanted)
 
     async def _drive(self, lane: Lane) -> None:
-        """Let one lane turn until nothing is left to do in it; no other lane waits for it."""
-        while not lane.resting:
-            lane.woken.clear()
-            wait = await self._turn(lane)
-            self._note_rest()
-            if lane.resting:
-                break
-            if wait is None:
-                await lane.woken.wait()
-            elif wait > 0:
-                await unless(lane.woken, self._clock.sleep(wait))
+        await self._driver.drive(lane)
         del self._lanes[lane.key]
         self._changed.set()
 
@@ -287,13 +280,3 @@ class Agent:
         """Tell `stop` when every target is restored; it waits for no measurement."""
         if self._stopping and all(lane.restored for lane in self._lanes.values()):
             self._rested.set()
-
-    async def _turn(self, lane: Lane) -> float | None:
-        try:
-            return await lane.turn()
-        except TryAgain as reason:
-            return lane.failed(str(reason))
-        except Exception as bug:  # noqa: BLE001  (the one broad net: a bug in a room stays there)
-            name = uuid4().hex[:8]
-            logger(__name__).error("bug %s on %s", name, lane.key.target, exc_info=bug)
-            return lane.failed(f"bug {name}: {type(bug).__name__}: {bug}")

@@ -142,7 +142,7 @@ class Journal:
 
     def drop(self, uid: str) -> None:
         """Forget a NodeFault that is gone from the API, and its strikes."""
-        with self._transaction():
+        with self._transaction(lasting=False):
             self._db.execute("DELETE FROM fault WHERE uid = ?", (uid,))
             self._db.execute("DELETE FROM strike WHERE fault = ?", (uid,))
 
@@ -171,7 +171,7 @@ class Journal:
 
     def restored(self, key: LaneKey) -> None:
         """Forget a target that carries nothing of ours any more, and its notes."""
-        with self._transaction():
+        with self._transaction(lasting=False):
             self._db.execute(f"DELETE FROM touched WHERE {LANE}", key)  # noqa: S608 (constant)
             self._db.execute(f"DELETE FROM memory WHERE {LANE}", key)  # noqa: S608 (constant)
 
@@ -257,16 +257,24 @@ class Journal:
             self._db.execute("UPDATE fault SET deadline_boot = NULL")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, lasting: bool = True) -> Iterator[None]:
+        """Change all or nothing; what need not last may be forgotten by a loss of power.
+
+        It is not by `kill -9`, and waits for no disk. Source: sqlite.org/pragma.html, synchronous.
+        """
         with written():
-            self._db.execute("BEGIN IMMEDIATE")
+            if not lasting:
+                self._db.execute("PRAGMA synchronous = NORMAL")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk may have ended it already
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._db.execute("PRAGMA synchronous = FULL")
 
 
 def _moment(text: str | None) -> datetime | None:

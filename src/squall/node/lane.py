@@ -9,6 +9,7 @@ from squall.errors import InvalidFault, TargetGone, TryAgain, Unsupported
 from squall.injection.contract import Live, Renewing
 from squall.injection.world.target import Target
 from squall.node.assignments import Assignment, Wanted
+from squall.node.intents import Intents
 from squall.node.journal import Journal, Touched
 from squall.node.notes import LaneKey
 from squall.node.proofs import Proofs
@@ -30,19 +31,21 @@ class Lane:
     The agent calls `turn` again and again, waiting between for what it returned or for `woken`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one argument for each it works with)
         self,
         key: LaneKey,
         *,
         rooms: Rooms,
         targets: Finder,
         journal: Journal,
+        intents: Intents,
         reports: Reports,
         clock: Clock,
         touched: Touched | None = None,
     ) -> None:
         self.key, self.woken = key, asyncio.Event()
-        self._rooms, self._targets, self._journal = rooms, targets, journal
+        self._rooms, self._targets = rooms, targets
+        self._journal, self._intents = journal, intents
         self._reports, self._clock, self._touched = reports, clock, touched
         self._proofs = Proofs(lambda: rooms.probe(key.kind), clock, reports)
         self._strikes = (
@@ -70,6 +73,11 @@ class Lane:
     def restored(self) -> bool:
         """True when nothing of ours is on the target; it may still be measured afterwards."""
         return not self._dirty and (self._touched is None or self._given_up)
+
+    @property
+    def hurries(self) -> bool:
+        """True when the target is to be changed next, not only measured."""
+        return bool(self._dirty or self._wanted.strikes or self._renew_in() == 0)
 
     def want(self, wanted: Wanted) -> None:
         """Take in what the target shall feel; wakes the lane when it differs."""
@@ -198,13 +206,13 @@ class Lane:
             tuple(assignment.source for assignment in wanted),
         )  # fmt: skip
         if intent != self._touched:
-            self._intend(intent)
+            await self._intend(intent)
         await self._call(target, wanted)
 
-    def _intend(self, intent: Touched) -> None:
+    async def _intend(self, intent: Touched) -> None:
         """Write down what is about to be; taking back alone waits for no disk."""
         try:
-            self._journal.intend([intent])
+            await self._intents.write(intent)
         except TryAgain:
             known = self._touched.sources if self._touched else ()
             if not known or not set(intent.sources) <= set(known):

@@ -1,7 +1,7 @@
 """How the targets of this node stand, and the writing of it into NodeFault.status."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from squall.api.cluster import NODE_FAULT, ApiError, Cluster, NotFound
@@ -39,6 +39,9 @@ class _Sheet:
         """Records of a Stop whose targets may be at work: until they rest, it is not observed."""
         self.observed = status.observed_generation
         self.due: float | None = None
+        self.news = False
+        """Is there more to write than numbers?"""
+        self.writing = asyncio.Lock()
 
     def status(self) -> NodeFaultStatus:
         if not self.unsettled:
@@ -182,23 +185,29 @@ class Reports:
         self._change(assignment, urgent=turned, proof=proof)
 
     async def run(self) -> None:
-        """Write statuses when they are due, for ever."""
-        while True:
-            self._woken.clear()
-            now = self._clock.boottime()
-            dues = [sheet.due for sheet in self._sheets.values() if sheet.due is not None]
-            if not dues:
-                await self._woken.wait()
-            elif min(dues) > now:
-                await unless(self._woken, self._clock.sleep(min(dues) - now))
-            else:
-                await self._write(
-                    [s for s in self._sheets.values() if s.due is not None and s.due <= now]
-                )
+        """Write statuses when they are due, for ever; one that is not answered holds up no other.
+
+        Those that somebody waits for go first: many faults on one node have much to measure.
+        """
+        async with asyncio.TaskGroup() as writing:
+            while True:
+                self._woken.clear()
+                now = self._clock.boottime()
+                waiting = [s for s in self._sheets.values() if not s.writing.locked()]
+                dues = [sheet.due for sheet in waiting if sheet.due is not None]
+                if not dues:
+                    await self._woken.wait()
+                elif min(dues) > now:
+                    await unless(self._woken, self._clock.sleep(min(dues) - now))
+                else:
+                    due = [s for s in waiting if s.due is not None and s.due <= now]
+                    for sheet in sorted(due, key=lambda sheet: not sheet.news):
+                        writing.create_task(self._write(sheet))
+                    await asyncio.sleep(0)  # they begin
 
     async def flush(self) -> None:
         """Write now what is not written yet."""
-        await self._write([sheet for sheet in self._sheets.values() if sheet.due is not None])
+        await asyncio.gather(*(self._write(sheet) for sheet in self._sheets.values()))
 
     def _change(self, assignment: Assignment, *, urgent: bool = True, **changes: object) -> None:
         if self.record(assignment) is not None:
@@ -229,16 +238,19 @@ class Reports:
         wait = PROOF_SECONDS
         if urgent:
             wait = GATHER_SECONDS if not waited_for or sheet.gathers() else 0.0
+            sheet.news = sheet.news or waited_for
         due = self._clock.boottime() + wait
         if sheet.due is None or due < sheet.due:
             sheet.due = due
             self._woken.set()
 
-    async def _write(self, sheets: Sequence[_Sheet]) -> None:
-        for sheet in sheets:
-            sheet.due, status = None, sheet.status()
+    async def _write(self, sheet: _Sheet) -> None:
+        async with sheet.writing:
+            if sheet.due is None:
+                return
+            sheet.due, sheet.news, status = None, False, sheet.status()
             if status == sheet.written:
-                continue
+                return
             wire = status.model_dump(mode="json", by_alias=True)
             name = sheet.held.name
             try:
@@ -247,10 +259,11 @@ class Reports:
                 )
                 sheet.written = status
             except NotFound:
-                continue
+                return
             except ApiError as refused:
                 logger(__name__).warning("status of %s not written: %s", name, refused)
                 sheet.due = self._clock.boottime() + RETRY_SECONDS
+        self._woken.set()  # there may be more to write by now
 
 
 def _carried(

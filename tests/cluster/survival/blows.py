@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,41 @@ def kill(cluster: Cluster, *pods: str) -> None:
     for victim in victims:
         if not victim.wait(10.0):
             raise RuntimeError("a process outlives SIGKILL")
+
+
+def kill_agents(cluster: Cluster) -> float:
+    """Kill the agents of all nodes, and wait until they are ready again, for the first time.
+
+    Returns after how many seconds they were: when that is longer than a lease, their watchers may
+    have been quicker.
+    """
+    began = time.monotonic()
+    agents = [agent(cluster, node) for node in cluster.nodes]
+    kill(cluster, *agents)
+    for what in ("jsonpath={.status.containerStatuses[0].restartCount}=1", "condition=Ready"):
+        named = [f"pod/{name}" for name in agents]
+        cluster.kubectl("wait", *named, _IN, f"--for={what}", f"--timeout={PATIENCE:.0f}s")
+    return time.monotonic() - began
+
+
+def takeover(cluster: Cluster, old: str) -> float:
+    """Wait until another controller leads; returns for how many seconds."""
+    began = time.monotonic()
+    (other,) = set(pods(cluster, "controller")) - {old}
+    named = f"--for=jsonpath={{.spec.holderIdentity}}={other}"
+    seconds = f"--timeout={PATIENCE:.0f}s"
+    cluster.kubectl("wait", "lease/squall-controller", _IN, named, seconds)
+    return time.monotonic() - began
+
+
+def rob(cluster: Cluster) -> None:
+    """Give the lease to the controller that does not lead, so that two take themselves for it."""
+    robbed = leader(cluster)
+    other = next(name for name in pods(cluster, "controller") if name != robbed)
+    patch = json.dumps({"spec": {"holderIdentity": other}})
+    lease = ("lease", "squall-controller", _IN, "--type=merge", f"--patch={patch}")
+    cluster.kubectl("patch", *lease)
+    until("another to lead", lambda: leader(cluster) == other, PATIENCE)
 
 
 def replace(cluster: Cluster, *pods: str) -> None:

@@ -48,3 +48,15 @@ def scene(stage: Scene) -> Iterator[Scene]:
     stage.heals()
     yield stage
     stage.ends()
+
+
+@pytest.fixture
+def doomed(installed: Cluster) -> Iterator[Scene]:
+    """Pods that this test may end, in a namespace that goes with them."""
+    settle(installed)
+    name = f"doomed-{secrets.token_hex(3)}"
+    installed.make_namespace(name)
+    scene = Scene(installed, name)
+    yield scene
+    scene.close()
+    installed.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

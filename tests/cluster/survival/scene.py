@@ -18,6 +18,8 @@ from testbed.traces import Namespace, difference
 
 LEASE_SECONDS = 10
 PAUSE = "registry.local/pause:3.10"
+DATA = "/data"
+"""Where every pod has a volume of its own."""
 PATIENCE = 120.0
 """Seconds that anything without a promise of its own may take on a machine that is busy."""
 GONE_WITHIN = 30.0
@@ -26,6 +28,7 @@ CUT_OFF_WITHIN = LEASE_SECONDS + 10
 """Seconds after which a deleted experiment goes although a node is silent."""
 
 Fault = tuple[str, dict[str, Any]]
+_OUR_FILES = " - fuse.squall "
 
 
 def _of(app: str) -> dict[str, Any]:
@@ -38,6 +41,11 @@ PARTITION: Fault = (
     {"action": "partition", "direction": "both", "target": _of("down"), **_of("web")},
 )
 HTTP: Fault = ("HTTPChaos", {"target": "Request", "port": 80, "delay": "10ms", **_of("web")})
+NAMES: Fault = ("DNSChaos", {"action": "error", "patterns": ["*.invalid"], **_of("web")})
+FILES: Fault = (
+    "IOChaos",
+    {"action": "latency", "delay": "10ms", "volumePath": DATA, **_of("web")},
+)
 STRESS: Fault = ("StressChaos", {"stressors": {"cpu": {"workers": 1, "load": 1}}, **_of("web")})
 FAILURE: Fault = ("PodChaos", {"action": "pod-failure", **_of("down")})
 
@@ -46,6 +54,8 @@ ON_NODES: Mapping[str, Fault] = {
     "partition": PARTITION,
     "stress": STRESS,
     "http": HTTP,
+    "names": NAMES,
+    "files": FILES,
 }
 """What agents do: it goes by itself when nobody renews the lease."""
 ALL: Mapping[str, Fault] = {**ON_NODES, "failure": FAILURE}
@@ -74,8 +84,13 @@ class Scene:
 
     def start(self, name: str, app: str, node: str | None = None) -> None:
         """Start a pod that serves, without a command of its own: the pause image has none."""
-        container = {"name": "main", "image": TOOLS}
-        spec: dict[str, Any] = {"terminationGracePeriodSeconds": 0, "containers": [container]}
+        volume = {"name": "data", "mountPath": DATA}
+        container = {"name": "main", "image": TOOLS, "volumeMounts": [volume]}
+        spec: dict[str, Any] = {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [container],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }
         if node:
             spec["nodeName"] = node
         metadata = {"name": name, "labels": {"app": app}}
@@ -93,18 +108,37 @@ class Scene:
         """Wait by kubectl."""
         self.kubectl("wait", kind, name, f"--for={what}", f"--timeout={seconds:.0f}s")
 
+    def evict(self, *pods: str) -> None:
+        """Have pods go as a drain would, and wait until they are gone."""
+        for pod in pods:
+            metadata = {"name": pod, "namespace": self.namespace}
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+            self.cluster.kubectl("create", f"--raw={path}", "-f=-", stdin=json.dumps(eviction))
+        for pod in pods:
+            self.wait("pod", pod, "delete", GONE_WITHIN)
+
     def begin(self, faults: Mapping[str, Fault] = ALL, **more: Any) -> None:
         """Create experiments; `more` goes into the spec of each."""
-        for name, (kind, spec) in faults.items():
-            api = {"apiVersion": "chaos-mesh.org/v1alpha1", "kind": kind}
-            self.create({**api, "metadata": {"name": name}, "spec": {**spec, **more}})
-            self._live[name] = kind.lower()
+        api = {"apiVersion": "chaos-mesh.org/v1alpha1"}
+        self.create(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "items": [
+                    {**api, "kind": kind, "metadata": {"name": name}, "spec": {**spec, **more}}
+                    for name, (kind, spec) in faults.items()
+                ],
+            }
+        )
+        self._live |= {name: kind.lower() for name, (kind, _) in faults.items()}
 
     def inject(self, faults: Mapping[str, Fault] = ALL, **more: Any) -> None:
         """Create experiments, and wait until all say that they act, and do."""
         self.begin(faults, **more)
-        for name in faults:
-            self.wait(self._live[name], name, "condition=AllInjected")
+        named = [f"{self._live[name]}/{name}" for name in faults]
+        act = ("--for=condition=AllInjected", f"--timeout={PATIENCE:.0f}s")
+        self.kubectl("wait", *named, *act)
         if FAILURE in faults.values():  # the kubelet needs a moment more to replace containers
             until("pods to stand still", self._stand_still, PATIENCE)
         assert self.left(), "nothing can be seen of faults that are said to act"
@@ -119,14 +153,17 @@ class Scene:
 
     def condition(self, name: str, condition: str) -> tuple[bool, str]:
         """Read a condition: its status and its reason."""
-        for one in self.experiment(name).get("status", {}).get("conditions", ()):
-            if one["type"] == condition:
-                return one["status"] == "True", one.get("reason", "")
-        return False, "no such condition"
+        return _condition(self.experiment(name), condition)
 
     def injected(self, names: Sequence[str] = tuple(ALL)) -> bool:
         """Say whether all of these say that they act."""
-        return all(self.condition(name, "AllInjected")[0] for name in names)
+        return set(names) <= self.acting()
+
+    def acting(self) -> set[str]:
+        """Name the experiments that say that they act."""
+        kinds = ",".join(sorted(set(self._live.values())))
+        listed = json.loads(self.kubectl("get", kinds, "--output=json"))["items"]
+        return {one["metadata"]["name"] for one in listed if _condition(one, "AllInjected")[0]}
 
     def verdicts(self, name: str) -> set[str]:
         """Read the verdicts of all records."""
@@ -169,7 +206,30 @@ class Scene:
             with suppress(OSError):
                 called = Path(f"/proc/{process.pid}/comm").read_text().strip()
                 found += [called] if called.startswith("stress-ng") else []
+                mounted = Path(f"/proc/{process.pid}/mountinfo").read_text()
+                found += [f"{called}: its files"] if _OUR_FILES in mounted else []
+        # Where connections are led is in no listing of a namespace; it ends with its holder.
+        found += [one for one in holders(self.cluster, node) if not one.endswith(" watch")]
         return "\n".join(found)
+
+    def tells_truly(self) -> bool:
+        """Say whether agents' faults act where experiments say so, and nowhere else."""
+        act = all(map(self.in_kernel, self.cluster.nodes))
+        return self.acting() & ON_NODES.keys() == (self._live.keys() & ON_NODES if act else set())
+
+    def outlives(self, silence: float, acting: Mapping[str, str]) -> None:
+        """Find everything as it was, unless somebody was silent for longer than a lease.
+
+        Then nodes may have healed themselves, as they should, and it has to be told.
+        """
+        if silence > LEASE_SECONDS:
+            until("the truth", self.tells_truly, PATIENCE)
+            return
+        # New watchers are there before the old ones have left.
+        until("everything to be as before", lambda: not self.changed(acting), PATIENCE)
+        until("all to say so", lambda: self.injected(tuple(self._live)), PATIENCE)
+        for name in self._live:
+            assert "Interrupted" not in self.verdicts(name), name
 
     def leaves_nothing(self, within: float = PATIENCE) -> None:
         """Wait until nothing is left but what became of the pods."""
@@ -182,8 +242,11 @@ class Scene:
 
         def gone() -> bool:
             now = self.state()
-            same = not difference(kept, {key: now[key] for key in kept})
-            return same and not any(map(self.in_kernel, self.cluster.nodes))
+            left = [difference(kept, {key: now[key] for key in kept})]
+            left += [f"{node}:\n{self.in_kernel(node)}" for node in self.cluster.nodes]
+            if any(text and not text.endswith(":\n") for text in left):
+                raise RuntimeError("\n".join(left))
+            return True
 
         until("everything to be gone", gone, within)
 
@@ -221,9 +284,16 @@ class Scene:
         ]
 
 
-def holders(cluster: Cluster) -> Iterator[str]:
-    """List what runs beside the agents of a cluster, in the cgroups that outlive them."""
-    place = str(RUN / cluster.name)
+def _condition(experiment: Any, condition: str) -> tuple[bool, str]:
+    for one in experiment.get("status", {}).get("conditions", ()):
+        if one["type"] == condition:
+            return one["status"] == "True", one.get("reason", "")
+    return False, "no such condition"
+
+
+def holders(cluster: Cluster, node: str = "") -> Iterator[str]:
+    """List what runs beside the agents of a cluster or a node, in cgroups that outlive them."""
+    place = f"{RUN / cluster.name}/{node and f'{node}/'}"
     for group in Path("/sys/fs/cgroup/pids").glob("squall-*-agent"):
         for process in in_cgroups(group.name):
             try:

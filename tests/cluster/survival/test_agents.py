@@ -3,7 +3,7 @@
 import pytest
 
 from testbed.cluster.waiting import until
-from tests.cluster.survival.blows import agent, kill, replace
+from tests.cluster.survival.blows import agent, kill, kill_agents, replace
 from tests.cluster.survival.scene import LEASE_SECONDS, ON_NODES, PATIENCE, Scene
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -12,18 +12,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 def test_faults_outlive_an_agent_that_comes_back(scene: Scene) -> None:
     scene.inject()
     acting = scene.state()
-    kill(scene.cluster, *(agent(scene.cluster, node) for node in scene.cluster.nodes))
-    for node in scene.cluster.nodes:
-        name = agent(scene.cluster, node)
-        until(f"agent on {node}", lambda name=name: restarts(scene, name) == 1, PATIENCE)
-        scene.cluster.kubectl("wait", "pod", name, "-n=squall", "--for=condition=Ready")
-    until("the old watchers to leave", lambda: not scene.changed(acting), PATIENCE)
-    assert scene.injected()
-
-
-def restarts(scene: Scene, pod: str) -> int:
-    path = "--output=jsonpath={.status.containerStatuses[0].restartCount}"
-    return int(scene.cluster.kubectl("get", "pod", pod, "-n=squall", path))
+    scene.outlives(kill_agents(scene.cluster), acting)
 
 
 def test_the_watcher_heals_where_an_agent_stays_away(scene: Scene) -> None:

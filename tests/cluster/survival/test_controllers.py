@@ -3,7 +3,6 @@
 import json
 import logging
 import operator
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,9 +14,11 @@ from tests.cluster.survival.blows import (
     leader,
     pods,
     process,
+    rob,
     rolled_out,
     scale,
     settle,
+    takeover,
 )
 from tests.cluster.survival.scene import (
     DELAY,
@@ -36,22 +37,12 @@ LEADS_WITHIN = 5.0
 MANY = 20
 
 
-def takeover(scene: Scene, old: str) -> float:
-    """Wait until another controller leads; returns for how many seconds."""
-    began = time.monotonic()
-    (other,) = set(pods(scene.cluster, "controller")) - {old}
-    where = ("lease/squall-controller", "--namespace=squall")
-    named = f"--for=jsonpath={{.spec.holderIdentity}}={other}"
-    scene.cluster.kubectl("wait", *where, named, f"--timeout={PATIENCE:.0f}s")
-    return time.monotonic() - began
-
-
 def test_another_leads_when_the_leader_dies(scene: Scene) -> None:
     scene.inject()
     acting = scene.state()
     old = leader(scene.cluster)
     kill(scene.cluster, old)
-    seconds = takeover(scene, old)
+    seconds = takeover(scene.cluster, old)
     LOG.info("another led after %.1f s", seconds)
     assert seconds <= LEADS_WITHIN
     assert not scene.changed(acting)
@@ -64,7 +55,7 @@ def test_faults_are_true_when_both_controllers_die(scene: Scene) -> None:
     kill(scene.cluster, *pods(scene.cluster, "controller"))
     until("a renewal", lambda: renewed_since(scene, old), PATIENCE)
     settle(scene.cluster)
-    until("the truth", lambda: is_told_truly(scene), PATIENCE)
+    until("the truth", scene.tells_truly, PATIENCE)
 
 
 def renewed_since(scene: Scene, old: str) -> bool:
@@ -73,12 +64,6 @@ def renewed_since(scene: Scene, old: str) -> bool:
     read = kubectl("get", "lease", "squall-controller", "-n=squall", "--output=json")
     spec = json.loads(read)["spec"]
     return bool(spec["holderIdentity"]) and process(scene.cluster, spec["holderIdentity"]).alive
-
-
-def is_told_truly(scene: Scene) -> bool:
-    """Do agents' faults act where the experiments say so, and nowhere else?"""
-    acts = bool(scene.in_kernel("node1")) and bool(scene.in_kernel("node2"))
-    return all(scene.condition(name, "AllInjected")[0] == acts for name in ON_NODES)
 
 
 def test_nodes_heal_themselves_when_no_controller_comes_back(scene: Scene) -> None:
@@ -126,7 +111,7 @@ def test_what_a_dead_leader_began_another_ends(scene: Scene, many: dict[str, Fau
     scene.begin(many)
     old = leader(scene.cluster)
     kill(scene.cluster, old)
-    LOG.info("another led after %.1f s", takeover(scene, old))
+    LOG.info("another led after %.1f s", takeover(scene.cluster, old))
     scene.wait("networkchaos", "many", "condition=AllInjected")
     acting = scene.changed(before)
     assert all(f"many-{number}/main devices" in acting for number in range(MANY))
@@ -144,13 +129,7 @@ def test_a_leader_robbed_of_its_lease_does_no_harm(scene: Scene) -> None:
     scene.inject()
     acting = scene.state()
     for _ in range(3):
-        robbed = leader(scene.cluster)
-        other = next(name for name in pods(scene.cluster, "controller") if name != robbed)
-        patch = json.dumps({"spec": {"holderIdentity": other}})
-        scene.cluster.kubectl(
-            "patch", "lease", "squall-controller", "-n=squall", "--type=merge", f"--patch={patch}"
-        )
-        until("another to lead", lambda other=other: leader(scene.cluster) == other, PATIENCE)
+        rob(scene.cluster)
     assert not scene.changed(acting)
     assert scene.injected()
 

@@ -59,11 +59,7 @@ def test_nodes_heal_themselves_while_there_is_no_api(scene: Scene, component: st
     finally:
         scene.cluster.start(component)
     until("the API", lambda: scene.kubectl("get", "pods"), PATIENCE)
-    until(
-        "the truth",
-        lambda: not any(scene.condition(name, "AllInjected")[0] for name in ON_NODES),
-        PATIENCE,
-    )
+    until("the truth", lambda: not scene.acting(), PATIENCE)
     for name in ON_NODES:
         assert "Interrupted" in scene.verdicts(name)
 

@@ -38,6 +38,7 @@ def removable(installed: Cluster, namespace: str) -> Iterator[Scene]:
     install(installed)
 
 
+@pytest.mark.core
 def test_nothing_is_left_when_it_is_removed_while_faults_act(removable: Scene) -> None:
     cluster = removable.cluster
     removable.inject()

@@ -1,14 +1,8 @@
 """Targets go, or start again: nothing is left of their faults, and nothing waits for them."""
 
-import json
-import secrets
-from collections.abc import Iterator
-
 import pytest
 
-from testbed.cluster import Cluster
 from testbed.cluster.waiting import until
-from tests.cluster.survival.blows import settle
 from tests.cluster.survival.scene import ALL, GONE_WITHIN, ON_NODES, PATIENCE, Scene
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -16,35 +10,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 KILLS = 10
 
 
-@pytest.fixture
-def doomed(installed: Cluster) -> Iterator[Scene]:
-    """Pods that this test may end, in a namespace that goes with them."""
-    settle(installed)
-    name = f"doomed-{secrets.token_hex(3)}"
-    installed.make_namespace(name)
-    scene = Scene(installed, name)
-    yield scene
-    scene.close()
-    installed.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-
-
-def evict(scene: Scene, pod: str) -> None:
-    eviction = {
-        "apiVersion": "policy/v1",
-        "kind": "Eviction",
-        "metadata": {"name": pod, "namespace": scene.namespace},
-    }
-    path = f"/api/v1/namespaces/{scene.namespace}/pods/{pod}/eviction"
-    scene.cluster.kubectl("create", f"--raw={path}", "-f=-", stdin=json.dumps(eviction))
-
-
 def test_a_target_is_deleted_and_another_evicted(doomed: Scene) -> None:
     doomed.inject()
     doomed.kubectl("delete", "pod", "web-node1", "down-node1", "--timeout=30s")
-    evict(doomed, "web-node2")
-    evict(doomed, "down-node2")
-    for pod in ("web-node2", "down-node2"):
-        doomed.wait("pod", pod, "delete", GONE_WITHIN)
+    doomed.evict("web-node2", "down-node2")
     assert doomed.delete() < GONE_WITHIN
     doomed.leaves_nothing()
 

@@ -1,13 +1,13 @@
 //! A file system of ours, made here, put into place in another mount namespace, and taken away.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::place::{mount_of, SOURCE, SUBTYPE};
+use super::place::{mount_of, open_below, SOURCE, SUBTYPE};
 use crate::system::{check, own};
 
 const FSCONFIG_SET_FLAG: u32 = 0;
@@ -145,9 +145,11 @@ pub fn put(
     })
 }
 
-/// Moves the mount that stands at `point` to another directory.
-pub fn move_to(namespace: &File, point: &Path, to: &OwnedFd) -> io::Result<()> {
-    inside(namespace, || move_mount(&open_tree(point, 0)?, to, 0))
+/// Moves the mount that stands at `point`, if that is mount `id`, to another directory.
+pub fn move_to(namespace: &File, point: &Path, id: u64, to: &OwnedFd) -> io::Result<()> {
+    inside(namespace, || {
+        move_mount(&known(Path::new(enter(point)?), id)?, to, 0)
+    })
 }
 
 /// Takes away what stands at `path`, if that is mount `id`; `lazily`: though it is in use.
@@ -155,16 +157,38 @@ pub fn move_to(namespace: &File, point: &Path, to: &OwnedFd) -> io::Result<()> {
 /// ESTALE where something else stands on it.
 pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Result<()> {
     inside(namespace, || {
-        let top = open_tree(path, 0)?;
-        if mount_of(&top)? != id {
-            return Err(io::Error::from_raw_os_error(libc::ESTALE));
-        }
-        drop(top);
-        let name = CString::new(path.as_os_str().as_bytes())?;
+        let name = enter(path)?;
+        drop(known(Path::new(name), id)?);
+        let name = CString::new(name.as_bytes())?;
         let lazily = if lazily { libc::MNT_DETACH } else { 0 };
         // SAFETY: the name outlives the call.
         check(unsafe { libc::umount2(name.as_ptr(), lazily | libc::UMOUNT_NOFOLLOW) }).map(drop)
     })
+}
+
+/// Goes to the directory that a mount stands in, and says by which name it does; in a child.
+///
+/// The container cannot rename what it is mounted over. Directories above it are another matter: it
+/// could have a link in their place that leads to another mount, between one call and the next.
+fn enter(point: &Path) -> io::Result<&OsStr> {
+    let (Some(above), Some(name)) = (point.parent(), point.file_name()) else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let root = File::open("/")?;
+    let below = above.strip_prefix("/").unwrap_or(above);
+    let above = open_below(&root, below, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?;
+    // SAFETY: plain call.
+    check(unsafe { libc::fchdir(above.as_raw_fd()) })?;
+    Ok(name)
+}
+
+/// Opens a mount by its name; ESTALE where another one stands there.
+fn known(name: &Path, id: u64) -> io::Result<OwnedFd> {
+    let top = open_tree(name, libc::AT_SYMLINK_NOFOLLOW as u32)?;
+    match mount_of(&top)? == id {
+        true => Ok(top),
+        false => Err(io::Error::from_raw_os_error(libc::ESTALE)),
+    }
 }
 
 /// A group of mounts that tell one another of theirs, while one of them has left it.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::descriptions::Description;
@@ -78,13 +79,24 @@ impl Source<'_> {
         if self.way == Way::In && !same_file(&one.copy, &found) {
             return Err(REMOVED);
         }
-        let more = match (by_path, kind) {
-            (true, _) => libc::O_NOFOLLOW,
-            // A file may have kept the same bit of O_TMPFILE.
-            (false, libc::S_IFDIR) => all & libc::O_DIRECTORY,
-            _ => 0,
+        if by_path {
+            return open_below(self.to, &one.path, flags | libc::O_NOFOLLOW, STRICT)
+                .map_err(|_| REFUSED);
+        }
+        // A file may have kept the same bit of O_TMPFILE.
+        let more = if kind == libc::S_IFDIR {
+            all & libc::O_DIRECTORY
+        } else {
+            0
         };
-        open_below(self.to, &one.path, flags | more, STRICT).map_err(|_| REFUSED)
+        self.open_at(&one.path, flags | more)
+    }
+
+    /// Opens a file or a directory: the target may have put a device there meanwhile, which we may
+    /// open and it may not.
+    fn open_at(&self, path: &Path, flags: i32) -> Result<OwnedFd, &'static str> {
+        let found = open_below(self.to, path, libc::O_PATH | libc::O_NOFOLLOW, STRICT);
+        open_found(&found.map_err(|_| REFUSED)?, flags)
     }
 
     /// The same for a mapping.
@@ -111,7 +123,7 @@ impl Source<'_> {
         if self.way == Way::In && !is_same(one, &real) {
             return Err(REMOVED);
         }
-        open_below(self.to, &one.path, flags, STRICT).map_err(|_| REFUSED)
+        self.open_at(&one.path, flags)
     }
 
     /// Opens a directory that somebody is in.
@@ -129,16 +141,30 @@ impl Source<'_> {
             if !link.as_os_str().as_encoded_bytes().ends_with(b" (deleted)") {
                 return None;
             }
-            let found = fs::metadata(&path).ok()?;
-            (std::os::unix::fs::MetadataExt::ino(&found) == inode)
-                .then(|| {
-                    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-                    // SAFETY: the name outlives the call.
-                    own(unsafe { libc::open(name.as_ptr(), flags | libc::O_CLOEXEC) }).ok()
-                })
-                .flatten()
+            let held: OwnedFd = fs::File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(&path)
+                .ok()?
+                .into();
+            let same = stat(held.as_fd()).ok()?.stx_ino == inode;
+            same.then(|| open_found(&held, flags).ok()).flatten()
         })
     }
+}
+
+/// Opens what a descriptor (`O_PATH`) stands for, if that is a file or a directory.
+fn open_found(found: &OwnedFd, flags: i32) -> Result<OwnedFd, &'static str> {
+    let kind = stat(found.as_fd()).map_err(|_| REFUSED)?.stx_mode;
+    if !matches!(
+        u32::from(kind) & libc::S_IFMT,
+        libc::S_IFREG | libc::S_IFDIR
+    ) {
+        return Err(NO_FILE);
+    }
+    let name = format!("/proc/self/fd/{}\0", found.as_raw_fd());
+    // SAFETY: the name ends with a NUL, and outlives the call.
+    own(unsafe { libc::open(name.as_ptr().cast(), flags | libc::O_CLOEXEC) }).map_err(|_| REFUSED)
 }
 
 /// Gives the new one the position and the flags of the old one. Nobody may use either meanwhile.

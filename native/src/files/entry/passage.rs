@@ -270,7 +270,7 @@ fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) {
             continue;
         };
         let moved = open_below(real, path, libc::O_PATH, libc::RESOLVE_BENEATH)
-            .and_then(|to| attach::move_to(entry, &child.point, &to));
+            .and_then(|to| attach::move_to(entry, &child.point, child.id, &to));
         if let Err(error) = moved {
             crate::system::log(&format!("mount at {}: {error}", child.point.display()));
         }

@@ -103,9 +103,23 @@ impl Place {
             Some(libc::ENOTDIR) => Refusal::invalid(format!("{path} is not a directory there")),
             _ => Refusal::try_again(format!("{path}: {error}")),
         })?;
-        let path =
-            shown(&directory).map_err(|error| Refusal::try_again(format!("{path}: {error}")))?;
-        Ok(Self { path, directory })
+        let unknown = |error| Refusal::try_again(format!("{path}: {error}"));
+        let found = shown(&directory).map_err(unknown)?;
+        if found == Path::new("/") {
+            let message =
+                format!("{path} leads to the root of the container; name a directory in it");
+            return Err(Refusal::invalid(message));
+        }
+        if is_of_kernel(&directory).map_err(unknown)? {
+            // Who asks there is judged by who opens, and we may do more than any target.
+            let message =
+                format!("{path} is the kernel's own, and holds no files of the container");
+            return Err(Refusal::invalid(message));
+        }
+        Ok(Self {
+            path: found,
+            directory,
+        })
     }
 
     /// The directory at a path from the root of the mount namespace, as mountinfo has it.
@@ -136,6 +150,31 @@ impl Place {
         }
         Ok(found)
     }
+}
+
+/// File systems in which the kernel shows and takes what is its own.
+const OF_KERNEL: [libc::c_long; 11] = [
+    libc::BPF_FS_MAGIC,
+    libc::CGROUP2_SUPER_MAGIC,
+    libc::CGROUP_SUPER_MAGIC,
+    libc::DEBUGFS_MAGIC,
+    libc::DEVPTS_SUPER_MAGIC,
+    libc::NSFS_MAGIC,
+    libc::PROC_SUPER_MAGIC,
+    libc::SECURITYFS_MAGIC,
+    libc::SELINUX_MAGIC,
+    libc::SYSFS_MAGIC,
+    libc::TRACEFS_MAGIC,
+];
+
+fn is_of_kernel(directory: &OwnedFd) -> io::Result<bool> {
+    // SAFETY: all zero is a valid statfs, and outlives the call.
+    let found = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        check(libc::fstatfs(directory.as_raw_fd(), &raw mut found))?;
+        found.f_type as libc::c_long
+    };
+    Ok(OF_KERNEL.contains(&found))
 }
 
 /// Opens something below a directory; `resolve` bounds where the way may lead.

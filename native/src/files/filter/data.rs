@@ -38,10 +38,14 @@ impl Shared {
     pub fn create(&self, call: &Call, body: &[u8]) -> Outcome {
         let (asked, rest): (abi::CreateIn, _) = take(body)?;
         let (name, _) = name(rest)?;
-        // The kernel has not found it. Where somebody else has made it meanwhile, it is opened.
-        let flags = asked.flags as i32 & !(OURS | libc::O_TRUNC) | libc::O_CREAT | libc::O_NOFOLLOW;
-        let exclusive = asked.flags as i32 & libc::O_EXCL;
-        self.created(call, &asked, Some(name), name, flags | exclusive)
+        let flags = asked.flags as i32 & !(OURS | libc::O_TRUNC) | libc::O_CREAT | libc::O_EXCL;
+        let exclusive = asked.flags as i32 & libc::O_EXCL != 0;
+        match self.created(call, &asked, Some(name), name, flags) {
+            // Somebody else has made it since the kernel looked: it looks again, and asks then
+            // whether the caller may open it. Nobody has asked that yet.
+            Err(libc::EEXIST) if !exclusive => Err(libc::ESTALE),
+            outcome => outcome,
+        }
     }
 
     pub fn tmpfile(&self, call: &Call, body: &[u8]) -> Outcome {
@@ -70,13 +74,7 @@ impl Shared {
         if name.is_none() {
             self.nodes.pin(&*self.nodes.get(entry.nodeid)?)?;
         }
-        let cuts = asked.flags as i32 & libc::O_TRUNC != 0 && flags & libc::O_EXCL == 0;
-        let opened = match cuts && entry.attr.size > 0 {
-            true => self.resize(&*self.nodes.get(entry.nodeid)?, fd.as_raw_fd(), 0),
-            false => Ok(()),
-        };
-        let opened = opened.and_then(|()| self.opened(entry.nodeid, fd, flags & !libc::O_CREAT));
-        match opened {
+        match self.opened(entry.nodeid, fd, flags & !libc::O_CREAT) {
             Ok(open) => Ok(Answer::of(&CreateOut { entry, open })),
             Err(errno) => {
                 self.nodes.forget(entry.nodeid, 1);

@@ -1,10 +1,10 @@
 import pytest
 
+from squall.api.cluster import CONFIG_MAP
 from squall.api.fake_cluster import FakeCluster
 from squall.api.policy import Policy
 from squall.app.policies import policy_of, publish, published
 from squall.errors import InvalidFault
-from squall.kubernetes.embedded.core_kinds import CONFIG_MAP
 
 
 async def test_what_is_published_is_read_by_whoever_previews():

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from squall.errors import Unsupported
 from squall.faults.dns.merge import merge
 from squall.faults.dns.model import DNSFault
 from squall.injection.contract import Live, Memory
@@ -18,7 +17,7 @@ class DNSInjector:
 
     def __init__(self, world: World) -> None:
         self._names = world.names
-        self._allow_host_network = world.allow_host_network
+        self._spare_the_node = world.spare_the_node
 
     async def converge(
         self, target: Target, live: Sequence[Live[DNSFault]], memory: Memory
@@ -30,9 +29,6 @@ class DNSInjector:
             Unsupported: the target is on the network of its node, or the host lacks a means.
             TryAgain: not now.
         """
-        if live and target.host_network and not self._allow_host_network:
-            raise Unsupported(
-                f"it's dangerous to inject dns chaos on a pod({target.id}) with `hostNetwork`;"
-                " an operator may allow it with the setting allowHostNetwork"
-            )
+        if live:
+            self._spare_the_node(target, "dns chaos")
         await self._names.apply(target, merge(live))  # which changes nothing where it is so

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from squall.errors import Unsupported
 from squall.faults.http_traffic.merge import merge
 from squall.faults.http_traffic.model import HTTPFault
 from squall.injection.contract import Live, Memory
@@ -28,7 +27,7 @@ class HTTPInjector:
 
     def __init__(self, world: World) -> None:
         self._http, self._trust, self._clock = world.http, world.trust, world.clock
-        self._allow_host_network = world.allow_host_network
+        self._spare_the_node = world.spare_the_node
 
     async def converge(
         self, target: Target, live: Sequence[Live[HTTPFault]], memory: Memory
@@ -40,11 +39,8 @@ class HTTPInjector:
             Unsupported: the target is on the network of its node, or the host lacks a means.
             TryAgain: not now.
         """
-        if live and target.host_network and not self._allow_host_network:
-            raise Unsupported(
-                f"it's dangerous to inject HTTP chaos on a pod({target.id}) with `hostNetwork`;"
-                " an operator may allow it with the setting allowHostNetwork"
-            )
+        if live:
+            self._spare_the_node(target, "HTTP chaos")
         opening = [one.source for one in live if one.fault.opens_tls]
         authorities = await self._authorities(target, opening, memory)
         wanted = merge(live, authorities)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from ipaddress import ip_network
 
-from squall.errors import TargetGone, TryAgain, Unsupported
+from squall.errors import TargetGone, TryAgain
 from squall.faults.network.merge import merge, names
 from squall.faults.network.model import NetworkFault
 from squall.injection.contract import Live, Memory
@@ -25,7 +25,7 @@ class NetworkInjector:
 
     def __init__(self, world: World) -> None:
         self._network = world.network
-        self._allow_host_network = world.allow_host_network
+        self._spare_the_node = world.spare_the_node
         self._known: dict[tuple[str, str], tuple[str, ...]] = {}
         """Last addresses by target and name, for when a name server is silent: it may well be the
         fault itself that keeps it from answering."""
@@ -44,11 +44,8 @@ class NetworkInjector:
             Unsupported: the target is on the network of its node, or the host lacks a means.
             TryAgain: not now, or a name has no address; what has one is hit nevertheless.
         """
-        if live and target.host_network and not self._allow_host_network:
-            raise Unsupported(
-                f"it's dangerous to inject network chaos on a pod({target.id}) with `hostNetwork`;"
-                " an operator may allow it with the setting allowHostNetwork"
-            )
+        if live:
+            self._spare_the_node(target, "network chaos")
         addresses, missing = await self._addresses(target, live)
         wanted = merge(live, addresses)
         # To take everything back, nothing need be read: what cannot be read must go all the same.

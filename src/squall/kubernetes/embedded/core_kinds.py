@@ -9,12 +9,20 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from squall.api.cluster import EVENT, LEASE, NAMESPACE, NODE, POD, SERVICE, Object, Resource
+from squall.api.cluster import (
+    CONFIG_MAP,
+    EVENT,
+    LEASE,
+    NAMESPACE,
+    NODE,
+    POD,
+    SECRET,
+    SERVICE,
+    Object,
+    Resource,
+)
 from squall.api.schema_check import problems
 from squall.api.served import AGE, Cause, Column, Schema, ServedKind
-
-CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps")
-SECRET = Resource("", "v1", "Secret", "secrets")
 
 Rule = Callable[[Object, Object | None], list[Cause]]
 """(new object, old or None) -> every reason to refuse what has the right shape."""

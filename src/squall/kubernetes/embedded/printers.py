@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from squall.api.cluster import EVENT, NODE, POD, SERVICE, Object, Resource
-from squall.kubernetes.embedded.core_kinds import CONFIG_MAP, SECRET
+from squall.api.cluster import CONFIG_MAP, EVENT, NODE, POD, SECRET, SERVICE, Object, Resource
 
 Cell = str | int | float | bool | None
 Age = Callable[[object], str]

@@ -20,6 +20,7 @@ from squall.api.cluster import (
 )
 from squall.kubernetes.client import REQUESTS_AT_ONCE, HttpCluster, path_of
 from squall.kubernetes.connection import Connection, refusal
+from squall.kubernetes.kubeconfig import server_of
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def answering(*answers: bytes):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     config = KubeConfig.from_server(f"http://127.0.0.1:{port}").get()
-    async with server, HttpCluster(Connection(config)) as cluster:
+    async with server, HttpCluster(Connection(server_of(config))) as cluster:
         yield cluster, asked
 
 
@@ -194,7 +195,7 @@ async def test_a_lease_is_renewed_while_a_storm_of_requests_waits_for_the_server
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     config = KubeConfig.from_server(f"http://127.0.0.1:{port}").get()
-    async with server, HttpCluster(Connection(config)) as cluster:
+    async with server, HttpCluster(Connection(server_of(config))) as cluster:
         others = [
             asyncio.create_task(cluster.patch(POD, "default", f"web-{n}", {}))
             for n in range(2 * REQUESTS_AT_ONCE)

@@ -9,7 +9,8 @@ from squall.api.cluster import POD, ApiError
 from squall.api.fake_cluster import FakeCluster
 from squall.errors import TargetGone, TryAgain, Unsupported
 from squall.injection.world.target import Target
-from squall.kubernetes.paused_pods import PausedPods, image_key
+from squall.kubernetes.paused_pods import PausedPods
+from squall.kubernetes.pausing import image_key
 
 PAUSE = "registry.example/pause:3.10"
 APP, SIDECAR = image_key("app", "normal"), image_key("mesh", "init")

@@ -2,7 +2,7 @@ import httpx2
 import pytest
 
 from squall.api.cluster import ApiError
-from squall.kubernetes.kubeconfig import chosen
+from squall.kubernetes.server import chosen
 from squall.kubernetes.token_file import READ_SECONDS, TokenFile
 
 
@@ -107,8 +107,8 @@ def test_the_nearest_word_says_where_the_api_is(account, tmp_path, given, variab
     if variable:
         environ["KUBECONFIG"] = str(kubeconfig(tmp_path / "variable", "https://variable"))
     kubeconfig(tmp_path / "kubeconfig", "https://up")
-    config = chosen(explicit if given else None, environ, tmp_path, account)
-    assert config.cluster.server == server
+    found = chosen(explicit if given else None, environ, tmp_path, account)
+    assert found.url == server
 
 
 def test_a_pod_s_namespace_is_the_default_one(account, tmp_path):
@@ -117,7 +117,7 @@ def test_a_pod_s_namespace_is_the_default_one(account, tmp_path):
 
 def test_addresses_of_the_sixth_version_are_put_in_brackets(account, tmp_path):
     inside = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}
-    assert chosen(None, inside, tmp_path, account).cluster.server == "https://[fd00::1]:6443"
+    assert chosen(None, inside, tmp_path, account).url == "https://[fd00::1]:6443"
 
 
 def test_a_pod_without_the_api_server_s_authority_is_told(account, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from squall.api.cluster import ApiError, Change, NotFound, Object, Unreachable
-from squall.kubernetes.watch import LONGEST_DELAY_SECONDS, Listing, _Known, follow
+from squall.kubernetes.watch import LONGEST_DELAY_SECONDS, Known, Listing, follow
 
 EXPIRED = ApiError(410, "Expired", "too old resource version: 1 (9)")
 LOST = Unreachable(0, "Unreachable", "connection reset")
@@ -160,7 +160,7 @@ def test_the_differences_of_two_lists_lead_from_one_to_the_other(before, after):
     def told(state):
         return known.listed(Listing(listed(state), "1")) + known.gone()
 
-    known, seen = _Known(), {}
+    known, seen = Known(), {}
     told(before)
     seen.update({o["metadata"]["name"]: o for o in listed(before)})
     for event in told(after):

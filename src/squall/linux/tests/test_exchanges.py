@@ -195,7 +195,7 @@ async def test_what_is_in_force_is_read_back_by_another_agent(served, http, tmp_
     other = LinuxHttp(tmp_path / "http", lease_seconds=LEASE_SECONDS)
     assert await other.state(served.target) == wanted
     await other.apply(served.target, NOTHING)
-    assert list((tmp_path / "http").glob("*.sock")) == []
+    assert not (tmp_path / "http").exists()
     assert await other.counters(served.target) == {}
 
 
@@ -263,4 +263,4 @@ async def test_a_target_that_has_ended_is_told_and_its_proxy_ends(served, http, 
         pass
     with pytest.raises(TargetGone):
         await http.state(served.target)
-    assert list((tmp_path / "http").glob("*.sock")) == []
+    assert not (tmp_path / "http").exists()

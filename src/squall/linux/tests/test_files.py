@@ -158,7 +158,7 @@ async def test_power_that_fails_takes_what_was_not_synced_and_nothing_else(
     target.do("os.pwrite(fd, b'lost', 0)")
     target.do("os.ftruncate(fd, 4)")
     if dies:
-        [socket] = (tmp_path / "run").glob("*.files")
+        [socket] = (tmp_path / "run").glob("*.sock")
         target.process.kill()
         target.process.wait()
         await ended(socket)
@@ -221,7 +221,7 @@ async def test_an_agent_that_comes_back_finds_what_is_in_force(files, target, tm
 
 
 async def holder_of(tmp_path):
-    [socket] = (tmp_path / "run").glob("*.files")
+    [socket] = (tmp_path / "run").glob("*.sock")
     holder = await Holder.connect(socket)
     assert holder
     holder.close()
@@ -295,13 +295,13 @@ async def test_a_volume_that_is_no_directory_is_refused_and_nothing_is_left(
         with pytest.raises(InvalidFault):
             await converge(files, target, live(target, below=below, delay_us=1))
     assert target.mounts() == before
-    assert not list((tmp_path / "run").glob("*.files"))
+    assert not list((tmp_path / "run").glob("*.sock"))
     assert target.do(f"os.stat({str(target.data / 'nowhere')!r})").errno == ENOENT
 
 
 async def test_a_target_that_has_ended_is_told_and_its_holder_ends(files, target, tmp_path):
     await converge(files, target, live(target, delay_us=1))
-    [socket] = (tmp_path / "run").glob("*.files")
+    [socket] = (tmp_path / "run").glob("*.sock")
     target.process.kill()
     target.process.wait()
     with pytest.raises(TargetGone):

@@ -12,6 +12,7 @@ from squall.errors import TargetGone
 from squall.injection.world.network import Cut, NetworkState, Peers
 from squall.injection.world.target import Target
 from squall.linux import namespaces
+from squall.linux.holder import begun
 from squall.linux.packets import PacketsProcess
 from squall.linux.tests.conftest import FAR
 
@@ -55,7 +56,7 @@ async def both_at_once(network, cables, later):
     await acting
     with pytest.raises(TargetGone):
         await ending
-    return network._holders._run / f"{inode}.sock"
+    return network._holders._socket(inode)
 
 
 async def test_the_end_of_one_pod_takes_nothing_from_the_next(network, cables, later):
@@ -69,3 +70,33 @@ async def test_nothing_is_left_when_the_next_one_ends_too(network, cables, later
     with pytest.raises(TargetGone):
         await network.state(later)
     assert await PacketsProcess.connect(path) is None
+    assert not path.parent.exists()
+
+
+async def killed(network):
+    """End the only process as nobody should."""
+    [hold] = network._holders._holds.values()
+    os.kill(hold.process.pid, signal.SIGKILL)
+    await hold.process.gone.wait()
+    return network._holders._run
+
+
+async def test_the_folder_goes_with_the_last_process_and_what_a_killed_one_left(network, cables):
+    peer = cables.peer
+    await network.apply(cables.target, CUT)
+    folder = await killed(network)
+    await network.apply(peer, CUT)
+    await network.apply(cables.target, NetworkState())
+    assert [path.name for path in begun(folder)] == [f"{namespaces.of(peer).inode}.sock"]
+    await network.apply(peer, NetworkState())
+    assert not folder.exists()
+
+
+async def test_ending_all_leaves_no_folder_whatever_ended_them(network, cables):
+    await network.apply(cables.target, CUT)
+    folder = await killed(network)
+    await network.apply(cables.peer, CUT)
+    await network.close()
+    await network.end_all()
+    assert not folder.exists()
+    assert await network.state(cables.peer) == NetworkState()

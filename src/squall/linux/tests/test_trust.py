@@ -119,6 +119,51 @@ async def test_what_is_no_file_is_no_list(target, root):
 
 
 @pytest.fixture
+def reader(root):
+    """Somebody who waits for a pipe to be written to; whoever opens and closes it ends that."""
+    pipe = root / LISTS[0].lstrip("/")
+    os.mkfifo(pipe)
+    with subprocess.Popen(("cat", pipe), stdout=subprocess.DEVNULL) as process:
+        yield process
+        process.kill()
+
+
+async def test_what_is_no_file_is_not_even_opened(target, reader):
+    await LinuxTrust().apply(target, {"a/.": A})
+    await LinuxTrust().apply(target, {})
+    with pytest.raises(subprocess.TimeoutExpired):
+        reader.wait(timeout=0.5)
+
+
+HOSTS = next((path for path in map(Path, LISTS) if path.exists()), Path("none"))
+"""The list of this host."""
+
+
+@pytest.fixture
+def shown_the_hosts(root):
+    """A target that has the list of the host as one of its own, under a name of its own."""
+    mounting = f'mount --bind {HOSTS.resolve()} {root}/own.pem && exec "$@"'
+    sleeper = (sys.executable, "-c", SLEEPER, str(root))
+    command = ("unshare", "--mount", "sh", "-c", mounting, "sh", *sleeper)
+    environment = {**os.environ, "SSL_CERT_FILE": "/own.pem"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield Target("default/web", "", "", process.pid, namespaces.started(process.pid))
+        process.kill()
+
+
+async def test_a_list_of_the_host_is_not_touched_by_another_name(shown_the_hosts, debian):
+    before = HOSTS.read_bytes()
+    try:
+        await LinuxTrust().apply(shown_the_hosts, {"a/.": A})
+        assert HOSTS.read_bytes() == before
+        assert A in debian.read_text()
+    finally:
+        await LinuxTrust().apply(shown_the_hosts, {})
+
+
+@pytest.fixture
 def rootless():
     """A target that sees the files of the host, as a local workload does."""
     with subprocess.Popen(("sleep", "600")) as process:

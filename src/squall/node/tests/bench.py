@@ -31,9 +31,9 @@ class DyingJournal(Journal):
         super().__init__(path, boot_id)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, lasting: bool = True) -> Iterator[None]:
         self._fate.change()
-        with super()._transaction():
+        with super()._transaction(lasting=lasting):
             yield
 
     def memory(self, key: LaneKey) -> Notes:

@@ -1,0 +1,149 @@
+"""Files of targets as they truly are, beneath the filters that we have put over them.
+
+What of a target we need ourselves, as its resolv.conf, must not suffer the faults of the target: a
+read that is held would hold us, and a wrong one would have us write wrong things back.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from squall.errors import TryAgain
+from squall.linux import filter_mounts
+from squall.linux.processes import PROC
+
+_OPENAT2 = 437
+"""The same number on every architecture."""
+_RESOLVE_IN_ROOT = 0x10
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+_MS_REC, _MS_PRIVATE, _MNT_DETACH, _UMOUNT_NOFOLLOW = 1 << 14, 1 << 18, 2, 8
+"""From linux/sched.h, sys/mount.h."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def root(pid: int | str) -> Iterator[int]:
+    """Open the root directory of a process; filters of ours are not met from there.
+
+    Raises:
+        OSError: there is no such process, or we may not see it.
+        TryAgain: its mounts cannot be copied just now.
+    """
+    opened = os.open(PROC / f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mountinfo = os.fsdecode((PROC / f"{pid}/mountinfo").read_bytes())
+        filters = list(filter_mounts.paths(mountinfo))
+        if not filters:
+            yield opened
+            return
+        copy = _copied(pid, filters)
+        try:
+            yield copy.root
+        finally:
+            os.close(copy.root)
+            os.close(copy.mounts)
+    finally:
+        os.close(opened)
+
+
+def open_in(root: int, path: str, access: int) -> int:
+    """Open a file by its path from a root directory; links never lead out of it.
+
+    Nothing else is opened, not even to look at it: we may open every device of the node, and some
+    act when they are.
+
+    Raises:
+        OSError: as open(2); EINVAL where it is no regular file.
+    """
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
+    found: int = _libc.syscall(
+        ctypes.c_long(_OPENAT2), root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
+    )
+    if found < 0:
+        raise _error(path)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "is no file", path)
+        return os.open(f"/proc/self/fd/{found}", access | os.O_CLOEXEC)
+    finally:
+        os.close(found)
+
+
+def _copied(pid: int | str, filters: list[str]) -> "_Copy":
+    try:
+        return _Copy(str(pid), filters)
+    except OSError as failure:
+        if not (PROC / str(pid)).exists():
+            raise
+        raise TryAgain(f"beneath the file faults of process {pid}: {failure}") from failure
+
+
+@dataclass(init=False)
+class _Copy:
+    """A copy of the mounts of a process, without our filters; gone when both are closed."""
+
+    root: int
+    """Root directory of the process in there."""
+    mounts: int
+    """The mount namespace."""
+
+    def __init__(self, pid: str, filters: list[str]) -> None:
+        failures: list[OSError] = []
+
+        def make() -> None:
+            try:
+                self._make(pid, filters)
+            except OSError as failure:
+                failures.append(failure)
+
+        # setns(2) moves the thread alone, which ends with the call.
+        thread = threading.Thread(target=make, name=f"beneath-{pid}", daemon=True)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    def _make(self, pid: str, filters: list[str]) -> None:
+        processes = os.open(PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            theirs = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
+            try:
+                _do(_libc.unshare(_CLONE_FS), "unshare")
+                _do(_libc.setns(theirs, _CLONE_NEWNS), "setns")
+            finally:
+                os.close(theirs)
+            _do(_libc.unshare(_CLONE_NEWNS), "unshare")
+            _do(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")
+            for path in reversed(filters):
+                flags = _MNT_DETACH | _UMOUNT_NOFOLLOW
+                _do(_libc.umount2(os.fsencode(path), flags), path)
+            # As seen from here: not / for who has changed it by chroot.
+            place = os.readlink(f"{pid}/root", dir_fd=processes)
+            self.mounts = os.open(
+                f"self/task/{threading.get_native_id()}/ns/mnt",
+                os.O_RDONLY | os.O_CLOEXEC,
+                dir_fd=processes,
+            )
+        finally:
+            os.close(processes)
+        try:
+            self.root = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            os.close(self.mounts)
+            raise
+
+
+def _do(status: int, what: str) -> None:
+    if status:
+        raise _error(what)
+
+
+def _error(what: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), what)
