@@ -188,15 +188,15 @@ async def test_an_older_connection_is_not_torn_within_an_answer(net, serving, di
     for connection in connections:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert connection.recv(65536)
-    began = time.monotonic()
     await ordered(proxy, UNMATCHED)
     for connection in connections:
         rest = await asyncio.to_thread(received, connection, 300)
         assert len(rest) == 300
         with pytest.raises(ConnectionResetError):
             await asyncio.to_thread(connection.recv, 1)
-    assert time.monotonic() - began < 1.5
-    assert (await counted(proxy))["reset"] == len(connections)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await counted(proxy))["reset"] != len(connections):  # it is counted after it is felt
+        assert time.monotonic() < deadline
 
 
 async def test_an_older_connection_that_never_rests_is_torn_all_the_same(net, serving, dial, proxy):
