@@ -15,7 +15,7 @@ help: ## show this list
 demo: setup ## run the first experiments on three small programs; KEEP=1 leaves them up
 	$(PY) examples/web-show/demo.py $(if $(KEEP),--keep)
 
-test: check test-fast test-host test-kubernetes test-cluster test-survival test-kernel ## everything, stage by stage
+test: check test-fast test-host test-kubernetes test-cluster test-cluster-core test-survival test-kernel ## everything, stage by stage
 
 ##@ stages of make test, each alone
 check: setup ## format, lint, types, layers, Rust
@@ -40,7 +40,10 @@ test-kubernetes: setup ## the API's contract and the chart, with a real kube-api
 test-cluster: cluster-programs ## on a Kubernetes of two nodes; root
 	export SQUALL_TEST_CLUSTER=required; $(call TWICE,-m cluster tests/cluster --ignore=tests/cluster/survival)
 
-test-cluster-survival: cluster-programs ## kill parts of a cluster and of Squall on it; root, not in make test
+test-cluster-core: cluster-programs ## kill each part of a cluster, and of Squall on it, once; root
+	export SQUALL_TEST_CLUSTER=required; $(call TWICE,-m core tests/cluster/survival)
+
+test-cluster-survival: cluster-programs ## all the ways in which it may end, with every kind of fault; root, not in make test
 	SQUALL_TEST_CLUSTER=required $(PYTEST) -m cluster tests/cluster/survival
 
 test-survival: setup ## kill parts at random, compare the host with what it was; root
@@ -65,10 +68,11 @@ cluster-up: cluster-programs ## NODES=2 NAME=dev: start a Kubernetes on this mac
 cluster-down: setup ## NAME=dev: remove it with all that belongs to it
 	$(PY) -m testbed.cluster down --name $(or $(NAME),dev)
 
-cluster-programs: setup ## build Kubernetes, CoreDNS and helm unless they are there
+cluster-programs: setup ## build Kubernetes, CoreDNS, helm and the images unless they are there
 	$(PY) -m testbed.kubernetes
 	$(PY) -m testbed.coredns
 	$(PY) -m testbed.helm
+	$(PY) -m testbed.images
 
 format: setup ## rewrite what can be rewritten
 	$(VENV)/bin/ruff format .
@@ -93,5 +97,5 @@ lock: setup ## pin every dependency by hash
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
-.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-cluster-survival test-survival test-kernel \
+.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-cluster-core test-cluster-survival test-survival test-kernel \
 	setup cluster-up cluster-down cluster-programs format bench image generate lock room
