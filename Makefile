@@ -4,7 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
 # Tests with many processes: what fails on a busy machine is tried once more by itself, then it is red.
-TWICE = $(PYTEST) $(1) || $(PYTEST) $(1) --last-failed
+# Only failures are (pytest's status 1): a run that broke off has left tests untried.
+TWICE = $(PYTEST) $(1) || { [ $$? -eq 1 ] && $(PYTEST) $(1) --last-failed; }
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
