@@ -38,11 +38,10 @@ def root(pid: int | str) -> Iterator[int]:
     opened = os.open(PROC / f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mountinfo = os.fsdecode((PROC / f"{pid}/mountinfo").read_bytes())
-        filters = list(filter_mounts.paths(mountinfo))
-        if not filters:
+        if not list(filter_mounts.paths(mountinfo)):
             yield opened
             return
-        copy = _copied(pid, filters)
+        copy = _copied(pid)
         try:
             yield copy.root
         finally:
@@ -75,9 +74,9 @@ def open_in(root: int, path: str, access: int) -> int:
         os.close(found)
 
 
-def _copied(pid: int | str, filters: list[str]) -> "_Copy":
+def _copied(pid: int | str) -> "_Copy":
     try:
-        return _Copy(str(pid), filters)
+        return _Copy(str(pid))
     except OSError as failure:
         if not (PROC / str(pid)).exists():
             raise
@@ -93,12 +92,12 @@ class _Copy:
     mounts: int
     """The mount namespace."""
 
-    def __init__(self, pid: str, filters: list[str]) -> None:
+    def __init__(self, pid: str) -> None:
         failures: list[OSError] = []
 
         def make() -> None:
             try:
-                self._make(pid, filters)
+                self._make(pid)
             except OSError as failure:
                 failures.append(failure)
 
@@ -109,7 +108,7 @@ class _Copy:
         if failures:
             raise failures[0]
 
-    def _make(self, pid: str, filters: list[str]) -> None:
+    def _make(self, pid: str) -> None:
         processes = os.open(PROC, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             theirs = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
@@ -120,16 +119,18 @@ class _Copy:
                 os.close(theirs)
             _do(_libc.unshare(_CLONE_NEWNS), "unshare")
             _do(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount")
+            # Of the copy: the target's own come and go.
+            mine = f"self/task/{threading.get_native_id()}"
+            with os.fdopen(
+                os.open(f"{mine}/mountinfo", os.O_RDONLY, dir_fd=processes), "rb"
+            ) as told:
+                filters = list(filter_mounts.paths(os.fsdecode(told.read())))
             for path in reversed(filters):
                 flags = _MNT_DETACH | _UMOUNT_NOFOLLOW
                 _do(_libc.umount2(os.fsencode(path), flags), path)
             # As seen from here: not / for who has changed it by chroot.
             place = os.readlink(f"{pid}/root", dir_fd=processes)
-            self.mounts = os.open(
-                f"self/task/{threading.get_native_id()}/ns/mnt",
-                os.O_RDONLY | os.O_CLOEXEC,
-                dir_fd=processes,
-            )
+            self.mounts = os.open(f"{mine}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=processes)
         finally:
             os.close(processes)
         try:

@@ -70,11 +70,14 @@ class DNSProbe:
         held_s = (fault.delay_us + fault.jitter_us) / 1e6
         within = min(held_s + PATIENCE_SECONDS, LONGEST_SECONDS)
         wanted = fault.types[0] if fault.types else TYPES["A"]
-        async with asyncio.TaskGroup() as asking:
-            tasks = [
-                asking.create_task(self._names.ask(target, name, wanted, within_seconds=within))
-                for _ in range(count)
-            ]
+        try:
+            async with asyncio.TaskGroup() as asking:
+                tasks = [
+                    asking.create_task(self._names.ask(target, name, wanted, within_seconds=within))
+                    for _ in range(count)
+                ]
+        except ExceptionGroup as failed:  # what kept one from asking tells what to do next
+            raise failed.exceptions[0] from failed
         replies = [reply for task in tasks if (reply := task.result()) is not None]
         return _asked(fault, replies, waited=within > held_s)
 

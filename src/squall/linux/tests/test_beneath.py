@@ -1,4 +1,6 @@
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,25 @@ def content(pid, path):
         opened = beneath.open_in(root, str(path), os.O_RDONLY)
         with os.fdopen(opened) as file:
             return file.read()
+
+
+def test_filters_that_come_and_go_meanwhile_disturb_nobody(program, data, tmp_path):
+    ended = threading.Event()
+
+    def read_all_the_time():
+        return {content(program.pid, data / "file") for _ in iter(ended.is_set, True)}
+
+    with ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(read_all_the_time)
+        try:
+            for number in range(8):
+                faults = Faults(program, tmp_path / f"{number}.files")
+                faults.set(volume(data, errno=5))
+                faults.ask("quit")
+                faults.close()
+        finally:
+            ended.set()
+    assert reading.result() == {"true"}
 
 
 def test_what_a_filter_fails_is_read_and_written_beneath_it(filtered, data):

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from squall.clock import FakeClock, settle
+from squall.errors import TryAgain
 from squall.faults.dns.injector import DNSInjector
 from squall.faults.dns.judgement import as_asked, judge
 from squall.faults.dns.probe import ANY_NAME, CERTAIN, DNSProbe, probe_name
@@ -59,6 +60,18 @@ async def test_look_ups_of_the_target_itself_are_enough(names):
     assert judgement.asked == "NXDOMAIN, for every name (A, TYPE99)"
     assert judgement.measured == "7 of 7 look-ups hit (passive)"
     assert names.asked == 0
+
+
+class Unaskable(FakeNames):
+    """A target whose name servers cannot be found just now."""
+
+    async def ask(self, *_args, **_more):
+        raise TryAgain("its resolv.conf cannot be read")
+
+
+async def test_what_keeps_us_from_asking_is_told_as_it_is():
+    with pytest.raises(TryAgain, match=r"resolv\.conf"):
+        await judged(Unaskable(), fault(SERVFAIL))
 
 
 async def test_what_is_not_in_force_is_a_mismatch(names):
