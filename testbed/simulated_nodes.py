@@ -50,6 +50,9 @@ class _Anything:
     async def resolve(self, container_ids: Collection[str]) -> Mapping[str, tuple[int, int]]:
         return dict.fromkeys(container_ids, (1, 1))
 
+    def in_pod(self, pid: int, uids: Collection[str]) -> bool:
+        return True
+
 
 class _Everything:
     """A node that can do whatever is asked."""
