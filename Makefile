@@ -4,8 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST := $(PY) -m pytest
 # Tests with many processes: what fails on a busy machine is tried once more by itself, then it is red.
-# Only failures are (pytest's status 1): a run that broke off has left tests untried.
-TWICE = $(PYTEST) $(1) || { [ $$? -eq 1 ] && $(PYTEST) $(1) --last-failed; }
+# Where pytest itself broke (status 3), some were not tried at all: all of them once more.
+TWICE = $(PYTEST) $(1) || case $$? in 1) $(PYTEST) $(1) --last-failed ;; 3) $(PYTEST) $(1) ;; *) false ;; esac
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
