@@ -29,6 +29,8 @@ def installation(cluster: Cluster, *values: str) -> Iterator["Installed"]:
         yield Installed(cluster)
     finally:
         helm("uninstall", "squall", where, *wait, server=cluster)
+        listed = ("get", "pods", where, "--output=name")  # helm does not wait for them
+        until("the end of its pods", lambda: not cluster.kubectl(*listed), PATIENCE_SECONDS)
 
 
 class Usual:
@@ -130,6 +132,9 @@ class Installed:
     @contextmanager
     def leaves_nothing(self, namespace: str) -> Iterator[None]:
         """Compare nodes and pods of a namespace before with how they are soon afterwards."""
+        # What goes by itself meanwhile, with what others have deleted, is no trace of ours.
+        going = ("get", "namespaces,pods", "-A", "-o=jsonpath={..deletionTimestamp}")
+        until("the end of what was deleted", lambda: not self.kubectl(*going), PATIENCE_SECONDS)
         before = self.state(namespace)
         yield
         left: list[str] = []
