@@ -46,7 +46,7 @@ pub fn enter_network_at(path: impl AsRef<Path>) -> io::Result<()> {
     enter_network(&File::open(path)?)
 }
 
-/// How many descriptors this process may have open.
+/// How many descriptors this process may have open; it can be changed at any time.
 pub fn most_descriptors() -> usize {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -57,19 +57,36 @@ pub fn most_descriptors() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-/// Lets this process have as many descriptors open as it may ask for; refused, it stays as it is.
-pub fn raise_descriptors() {
+/// Lets this process have as many descriptors open as it may ask for, and `wanted` where its
+/// capabilities allow more; refused, it stays as it is.
+pub fn raise_descriptors(wanted: u64) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: plain calls on a value of ours.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return;
+        }
+        for most in [limit.rlim_max, limit.rlim_max.max(wanted)] {
+            (limit.rlim_cur, limit.rlim_max) = (most, most);
             libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
         }
     }
+}
+
+/// Sets an option of a socket; `T` is what that option is, see its manual page.
+pub fn set_option<T: Copy>(
+    socket: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: T,
+) -> io::Result<()> {
+    let bytes = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is as long as said, and outlives the call.
+    check(unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), bytes) })
+        .map(drop)
 }
 
 /// Reads a clock, in nanoseconds.

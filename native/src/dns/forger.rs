@@ -6,10 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::datagram::Datagram;
-use super::netlink::set_option;
 use super::sockets::{address_of, socket, Leaving};
 use super::MARK;
-use crate::system::check;
+use crate::system::{check, set_option};
 
 pub struct Forger {
     /// For answers.

@@ -29,6 +29,6 @@ const MARK: u32 = 0x5c00_0035;
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
-    system::raise_descriptors(); // a connection takes two
+    system::raise_descriptors(0); // a connection takes two
     holder::run_in_network(arguments, "dns", |lease| Ok(Held::nothing(lease)))
 }

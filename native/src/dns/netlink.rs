@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use crate::system::{check, own};
+use crate::system::{check, own, set_option};
 
 /// Subsystems of nfnetlink.
 pub const NFTABLES: u16 = 10;
@@ -163,14 +163,6 @@ impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
-}
-
-/// Sets an option that is a number, of any socket.
-pub fn set_option(socket: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    let length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `value` outlives the call.
-    check(unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), length) })
-        .map(drop)
 }
 
 /// Kind and body of each message in what was received.

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::netlink::set_option;
 use super::MARK;
-use crate::system::{check, own};
+use crate::system::{check, own, set_option};
 
 /// Of linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h.
 const ORIGINAL_DESTINATION: i32 = 80;
@@ -171,17 +170,12 @@ pub fn ends_by_reset(stream: &TcpStream, reset: bool) {
         l_onoff: reset.into(),
         l_linger: 0,
     };
-    let length = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: `linger` outlives the call.
-    unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            length,
-        )
-    };
+    let _ = set_option(
+        stream.as_raw_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_LINGER,
+        linger,
+    );
 }
 
 /// epoll(7), level-triggered.

@@ -18,7 +18,7 @@ use super::guarding::Watch;
 use super::messages;
 use crate::process;
 use crate::rpc::Refusal;
-use crate::system::{self, check};
+use crate::system::{self, check, set_option};
 
 /// How long the guardian may take for one thing.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -133,15 +133,10 @@ fn patient(socket: &OwnedFd) -> io::Result<()> {
         tv_sec: KEPT_WITHIN_SECONDS,
         tv_usec: 0,
     };
-    // SAFETY: the structure outlives the call.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            (&raw const most).cast(),
-            size_of::<libc::timeval>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
+    set_option(
+        socket.as_raw_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_SNDTIMEO,
+        most,
+    )
 }

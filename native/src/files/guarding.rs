@@ -63,7 +63,7 @@ impl Watch {
 
     /// Until it is told to end, or the filter has died and all is given back; the exit status.
     pub fn live(&mut self) -> i32 {
-        let _ = raise_limit(); // the limit that there is may do
+        raise_limit();
         let mut stopped = 0;
         loop {
             let fds = [&self.filter, &self.socket].map(AsRawFd::as_raw_fd);
@@ -149,7 +149,7 @@ impl Watch {
         act: impl FnOnce(&[Volume]) -> Result<Report, Refusal>,
     ) -> Result<Report, Refusal> {
         let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
-        let (mut reader, writer) = io::pipe().map_err(kernel)?;
+        let (reader, writer) = io::pipe().map_err(kernel)?;
         // SAFETY: there is one thread, so the child may go on as it likes.
         let child = check(unsafe { libc::fork() }).map_err(kernel)?;
         if child == 0 {
@@ -171,17 +171,9 @@ impl Watch {
         if dead {
             // SAFETY: our own child, not waited for yet.
             unsafe { libc::kill(child, libc::SIGKILL) };
+            return Err(died());
         }
-        let mut answer = Vec::new();
-        if !dead {
-            let _ = reader.read_to_end(&mut answer);
-            wait_for(child);
-        }
-        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
-            Err(Refusal::try_again(
-                "the process that moves open files has died",
-            ))
-        })
+        told_by(child, reader)
     }
 
     /// The filter is dead: gives the target its files back, and takes the mounts away.
@@ -225,7 +217,7 @@ impl Watch {
 
     fn attempt(&mut self, last: bool) -> Result<Report, Refusal> {
         let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
-        let (mut reader, writer) = io::pipe().map_err(kernel)?;
+        let (reader, writer) = io::pipe().map_err(kernel)?;
         // SAFETY: there is one thread, so the child may go on as it likes.
         let child = check(unsafe { libc::fork() }).map_err(kernel)?;
         if child == 0 {
@@ -246,14 +238,7 @@ impl Watch {
                 one.device = nothing;
             }
         }
-        let mut answer = Vec::new();
-        let _ = reader.read_to_end(&mut answer);
-        wait_for(child);
-        serde_json::from_slice::<Result<Report, Refusal>>(&answer).unwrap_or_else(|_| {
-            Err(Refusal::try_again(
-                "the process that moves open files has died",
-            ))
-        })
+        told_by(child, reader)
     }
 }
 
@@ -273,6 +258,18 @@ fn stands_still(pid: i32) -> bool {
 fn close(fd: &OwnedFd) {
     // SAFETY: the child ends by _exit, so it is not closed once more.
     unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// What a child has said by its end.
+fn told_by(child: i32, mut reader: io::PipeReader) -> Result<Report, Refusal> {
+    let mut answer = Vec::new();
+    let _ = reader.read_to_end(&mut answer);
+    wait_for(child);
+    serde_json::from_slice(&answer).unwrap_or_else(|_| Err(died()))
+}
+
+fn died() -> Refusal {
+    Refusal::try_again("the process that moves open files has died")
 }
 
 fn end_with(mut writer: io::PipeWriter, outcome: Result<Report, Refusal>) -> ! {

@@ -65,7 +65,7 @@ struct Held {
 impl Held {
     /// Starts to serve whom nobody is led to as yet.
     fn start(lease: f64) -> Result<Self, Failure> {
-        system::raise_descriptors(); // a connection takes two
+        system::raise_descriptors(0); // a connection takes two
         let listeners = Listeners::open().map_err(failure("listen"))?;
         let incoming = listeners.incoming.each_ref();
         let incoming = incoming.map(|one| one.as_ref().map(AsRawFd::as_raw_fd));

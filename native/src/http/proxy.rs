@@ -20,7 +20,7 @@ use super::room::{self, Entrance, Room};
 use super::timer;
 use super::tls;
 use super::visit::{is_tls, Visit, World};
-use crate::system::check;
+use crate::system::{check, set_option};
 
 /// Tells connections of ours from those of the target, where the target's are led to us.
 pub const MARK: u32 = 0x5351_4854;
@@ -317,12 +317,4 @@ fn reset(fd: RawFd) {
     };
     // On a socket that is gone it fails, and nothing is lost.
     let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_LINGER, linger);
-}
-
-/// `T` is what the option is.
-fn set_option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::Result<()> {
-    let bytes = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the option is as long as said.
-    let done = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), bytes) };
-    check(done).map(drop)
 }

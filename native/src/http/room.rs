@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::hooks::CONNECTIONS;
 use crate::bpf;
-use crate::system;
+use crate::system::{self, most_descriptors};
 
 /// Where connections come in; the listeners must stay open as long.
 pub struct Entrance {
@@ -79,7 +79,7 @@ impl Room {
 
     /// May one more be taken in? Who waits at the door then has to wait on.
     pub fn is_full(&self) -> bool {
-        self.taken.get() + KEPT >= descriptors() / 2
+        self.taken.get() + KEPT >= most_descriptors() / 2
     }
 
     /// Leads nobody to us for now.
@@ -116,23 +116,12 @@ impl Drop for Guest {
 /// How many are taken in: two descriptors each, and a quarter is left for those who are on their
 /// way to us already.
 fn most() -> usize {
-    (descriptors() / 8 * 3).clamp(1, CONNECTIONS as usize / 8 * 7)
+    (most_descriptors() / 8 * 3).clamp(1, CONNECTIONS as usize / 8 * 7)
 }
 
 /// How many may wait to be taken in. Who finds no place comes again in a second, and then straight
 /// to his server, if there is no room.
 pub fn queue() -> libc::c_int {
     const MOST: usize = 4096;
-    (descriptors() / 8).clamp(64, MOST) as libc::c_int
-}
-
-/// What this process may have; it can be changed at any time.
-fn descriptors() -> usize {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: plain call on a value of ours; where it fails, there is room for one.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+    (most_descriptors() / 8).clamp(64, MOST) as libc::c_int
 }

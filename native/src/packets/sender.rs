@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::frame::Frame;
-use crate::system::{check, own};
+use crate::system::{check, own, set_option};
 
 /// Frames handed to the kernel at once.
 pub const BATCH: usize = 64;
@@ -31,17 +31,7 @@ impl Sender {
     }
 
     fn option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-        // SAFETY: the value is read during the call, with its right size.
-        check(unsafe {
-            libc::setsockopt(
-                self.0.as_raw_fd(),
-                level,
-                name,
-                (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
-            )
-        })
-        .map(drop)
+        set_option(self.0.as_raw_fd(), level, name, value)
     }
 
     fn bind(&self, device_index: u32) -> io::Result<()> {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use super::mappings::{is_same, Mapping, Traits};
 use super::place::{open_below, stat};
 use super::places::Stay;
 use crate::files::identity;
-use crate::system::{check, own};
+use crate::system::{own, raise_descriptors};
 
 /// Flags that a file keeps from when it was opened.
 const KEPT: i32 = libc::O_ACCMODE
@@ -311,23 +310,10 @@ impl Opened {
 }
 
 /// As many open files as the system lets this process have.
-pub fn raise_limit() -> io::Result<()> {
+pub fn raise_limit() {
     let most: u64 = fs::read_to_string("/proc/sys/fs/nr_open")
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1 << 20);
-    // SAFETY: the structures outlive the calls.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
-        let wanted = libc::rlimit {
-            rlim_cur: most,
-            rlim_max: most,
-        };
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) == 0 {
-            return Ok(());
-        }
-        limit.rlim_cur = limit.rlim_max; // beyond it only with CAP_SYS_RESOURCE
-        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)).map(drop)
-    }
+    raise_descriptors(most);
 }

@@ -62,8 +62,8 @@ pub struct Job<'a> {
 
 /// Moves everything that is open in each place to where its source leads.
 pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refusal> {
-    let _ = instead::raise_limit(); // the limit that there is may do
-                                    // SAFETY: plain call. Others wait for us; where that is not allowed, they wait longer.
+    instead::raise_limit();
+    // SAFETY: plain call. Others wait for us; where that is not allowed, they wait longer.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let slice = if manner.at_once {
         LARGEST_SLICE

@@ -141,7 +141,7 @@ fn give_back(left: &Left) -> Result<Report, Refusal> {
         filter: None,
         kept: &[],
     };
-    let [detached, standing] = [&detached, &standing].map(|from| Job {
+    let jobs = [&detached, &standing].map(|from| Job {
         from,
         source: &source,
     });
@@ -149,7 +149,7 @@ fn give_back(left: &Left) -> Result<Report, Refusal> {
         nudge: None,
         at_once: true,
     };
-    let mut report = repoint(&[detached, Job { ..standing }], manner)?;
-    take_away(pid, copy, &directory, &standing, &mut report)?;
+    let mut report = repoint(&jobs, manner)?;
+    take_away(pid, copy, &directory, &jobs[1], &mut report)?;
     Ok(report)
 }

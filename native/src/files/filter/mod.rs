@@ -51,6 +51,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
+use crate::system;
 use delays::Delays;
 use device::Device;
 use nodes::Nodes;
@@ -92,7 +93,8 @@ struct Shared {
 impl Filter {
     /// Makes ready to serve requests from `fuse` for what is in `underlying`.
     pub fn new(fuse: OwnedFd, underlying: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
-        allow_descriptors();
+        // What the target has open we have open as well: it must not come to an end of ours.
+        system::raise_descriptors(DESCRIPTORS);
         // Threads come and go: one arena for all of them, not 64 MiB of addresses each.
         #[cfg(target_env = "gnu")]
         // SAFETY: plain call.
@@ -147,19 +149,6 @@ impl Filter {
     /// Takes away what was written and not synced, where a rule says so; bytes lost by source.
     pub fn lose(&self) -> io::Result<BTreeMap<String, u64>> {
         self.0.lose().map_err(io::Error::from_raw_os_error)
-    }
-}
-
-/// What the target has open we have open as well: it must not come to an end of ours.
-fn allow_descriptors() {
-    // SAFETY: the limits outlive the calls; where one is refused, the one before stays.
-    unsafe {
-        let mut limit = std::mem::zeroed::<libc::rlimit>();
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
-        for most in [limit.rlim_max, limit.rlim_max.max(DESCRIPTORS)] {
-            (limit.rlim_cur, limit.rlim_max) = (most, most);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
     }
 }
 
