@@ -29,6 +29,8 @@ EXPERIMENT_UID = "squall.dev/experiment-uid"
 STOPPED = "squall.dev/stopped"
 """Label of a Pod whose containers run the pause image in place of their own: `"true"`. A label, so
 that whoever comes after a crash finds them by one question."""
+STATIC = "kubernetes.io/config.mirror"
+"""Annotation of a Pod that a kubelet runs from a file, and shows to the API: the file's hash."""
 PAUSED_WITH = "squall.dev/paused-with"
 """Annotation of such a Pod: the pause image it was given."""
 AGENT_COMPONENT = "agent"

@@ -5,13 +5,12 @@ from hashlib import sha256
 from typing import Any
 
 from squall.api.cluster import Object
-from squall.api.metadata import PAUSED_WITH, STOPPED
+from squall.api.metadata import PAUSED_WITH, STATIC, STOPPED
 from squall.errors import TryAgain, Unsupported
 from squall.injection.world.target import Target
 
 _OURS = "chaos-mesh-squall-pod-failure-"
 _FOREIGN = ("-normal-image", "-init-image")
-_MIRROR = "kubernetes.io/config.mirror"
 _LONGEST_KEY = 63
 
 
@@ -104,7 +103,7 @@ def _is_foreign(key: str) -> bool:
 
 
 def _why_not(pod: Object) -> str:
-    if _MIRROR in _notes(pod):
+    if STATIC in _notes(pod):
         return "is a static pod: its containers are what a file on its node says, not the API"
     if pod["spec"].get("restartPolicy") == "Never":
         return (

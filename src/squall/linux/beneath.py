@@ -15,11 +15,9 @@ from dataclasses import dataclass
 
 from squall.errors import TryAgain
 from squall.linux import filter_mounts
+from squall.linux.openat2 import open_in_root
 from squall.linux.processes import PROC
 
-_OPENAT2 = 437
-"""The same number on every architecture."""
-_RESOLVE_IN_ROOT = 0x10
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 _MS_REC, _MS_PRIVATE, _MNT_DETACH, _UMOUNT_NOFOLLOW = 1 << 14, 1 << 18, 2, 8
 """From linux/sched.h, sys/mount.h."""
@@ -60,12 +58,7 @@ def open_in(root: int, path: str, access: int) -> int:
     Raises:
         OSError: as open(2); EINVAL where it is no regular file.
     """
-    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT)
-    found: int = _libc.syscall(
-        ctypes.c_long(_OPENAT2), root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
-    )
-    if found < 0:
-        raise _error(path)
+    found = open_in_root(root, path, os.O_PATH)
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise OSError(errno.EINVAL, "is no file", path)
@@ -142,9 +135,5 @@ class _Copy:
 
 def _do(status: int, what: str) -> None:
     if status:
-        raise _error(what)
-
-
-def _error(what: str) -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, os.strerror(code), what)
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)

@@ -124,9 +124,7 @@ def _is_there(whom: str) -> bool:
     try:
         _, pid, ticks = whom.rsplit(" ", 2)
         return namespaces.started(int(pid)) == int(ticks)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    except ValueError:  # of a version that did not say so
+    except (FileNotFoundError, ProcessLookupError, ValueError):  # or of a version that said less
         return False
 
 

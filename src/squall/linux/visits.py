@@ -1,11 +1,9 @@
 """A few calls on files of a target, made as its own processes would; nothing is changed by them."""
 
 import asyncio
-import ctypes
 import errno
 import os
 import stat
-import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +15,7 @@ from squall.errors import TargetGone, TryAgain
 from squall.injection.world.files import Access, Attributes, Call, FileKind, Moment, Visit
 from squall.injection.world.globs import is_literal, matches
 from squall.injection.world.target import Target
+from squall.linux.openat2 import open_in_root
 from squall.linux.processes import PROC, started
 
 T = TypeVar("T")
@@ -36,11 +35,6 @@ _REQUESTS: Mapping[Call, frozenset[str]] = {
     "listxattr": frozenset({"listxattr"}),
 }
 """What each call asks the file system for, and waits for; nobody waits for `release`."""
-
-_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
-"""From linux/openat2.h: no link of the target leads out of it."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 _KINDS: Mapping[int, FileKind] = {
     stat.S_IFIFO: "namedPipe",
@@ -132,7 +126,7 @@ class _Visitor:
     def _go(self) -> None:
         root = _root(self.target)
         try:
-            volume = _open(root, self._volume, os.O_PATH | os.O_DIRECTORY)
+            volume = open_in_root(root, self._volume, os.O_PATH | os.O_DIRECTORY)
             try:
                 if name := self._found(root, volume):
                     self._visit = replace(self._visit, path=name)
@@ -165,7 +159,7 @@ class _Visitor:
 
     def _listed(self, root: int, folder: str, *, fits: bool) -> list[os.DirEntry[str]]:
         def entries() -> list[os.DirEntry[str]]:
-            opened = _open(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+            opened = open_in_root(root, folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 with os.scandir(opened) as found:
                     return sorted(found, key=lambda entry: entry.name)[:MOST_ENTRIES]
@@ -238,17 +232,6 @@ def _root(target: Target) -> int:
     return root
 
 
-def _open(root: int, path: str, flags: int) -> int:
-    """Open a path as the target sees it; openat2(2)."""
-    flags |= os.O_CLOEXEC
-    how = struct.pack("=QQQ", flags, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    opened: int = _libc.syscall(_OPENAT2, root, os.fsencode(path), how, len(how))
-    if opened < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), path)
-    return opened
-
-
 def _open_to_read(at: int) -> int:
     flags, path = os.O_RDONLY | os.O_CLOEXEC, f"/proc/self/fd/{at}"
     try:
@@ -261,7 +244,7 @@ def _open_to_read(at: int) -> int:
 
 def _stat(root: int, path: str, held: ExitStack) -> tuple[int, os.stat_result]:
     """Look at a file, and keep hold of it."""
-    at = _open(root, path, os.O_PATH | os.O_NOFOLLOW)
+    at = open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
     held.callback(os.close, at)
     return at, os.fstat(at)
 

@@ -5,14 +5,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from squall.api.cluster import Change, Event, Object
+from squall.api.metadata import STATIC
 from squall.api.node_fault import NodeFaultTarget
 from squall.errors import TargetGone, TryAgain
 from squall.injection.world.target import Target
 from squall.node.journal import Touched
 from squall.node.notes import LaneKey
 
-STATIC = "kubernetes.io/config.mirror"
-"""Annotation of a pod that a kubelet runs from a file, and shows to the API; nobody can add it."""
 _PREFIX = re.compile(r"^[a-z0-9.-]+://")
 
 
