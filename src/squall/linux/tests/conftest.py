@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,13 @@ import pytest
 
 from squall.injection.world.target import Target
 from squall.linux import capabilities, namespaces
+from squall.linux.holder import Holder
+from squall.linux.name_faults import LinuxNames
 from squall.linux.network import LinuxNetwork
 from squall.linux.packets import PacketsProcess
 from squall.linux.shaping import Shaping
+from squall.linux.tests import name_server
+from squall.linux.tests.http_servers import Server, dialled, listening
 from squall.linux.tests.packet_faults import end
 from squall.linux.tests.two_namespaces import TwoNamespaces
 from testbed.containers import places, sandboxes  # noqa: F401  (fixtures)
@@ -91,16 +95,58 @@ async def network(tmp_path, shaping):
 
 
 @pytest.fixture
-def pair() -> Iterator[TwoNamespaces]:
-    made = TwoNamespaces()
-    yield made
-    made.close()
+async def names(tmp_path):
+    adapter = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
+    yield adapter
+    await adapter.end_all()
 
 
 @pytest.fixture
-async def packets(pair, tmp_path):
-    """A process inside the near one of a pair, without the adapter around it."""
-    started = await PacketsProcess.start(pair.near, tmp_path / "packets", lease_seconds=5)
+def server(cables):
+    """A name server at the peer's first address."""
+    with name_server.serving(cables.peer, FAR[4]) as found:
+        yield found[FAR[4]]
+
+
+@pytest.fixture
+def net() -> Iterator[TwoNamespaces]:
+    with contextlib.closing(TwoNamespaces()) as made:
+        yield made
+
+
+@pytest.fixture
+def serving(net: TwoNamespaces) -> Iterator[Callable[..., None]]:
+    """Serve connections in one end of `net`, the near one unless told; until the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(how: Callable[[socket.socket], None], port: int = 80, where: str = "") -> None:
+            started = Server(listening(where or net.near, "::", port), how)
+            stack.callback(started.close)
+
+        yield serve
+
+
+@pytest.fixture
+def dial() -> Iterator[Callable[..., socket.socket]]:
+    """Connect from inside a namespace; closed after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda netns, address=TwoNamespaces.NEAR, port=80: stack.enter_context(
+            dialled(netns, address, port)
+        )
+
+
+@pytest.fixture
+async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
+    """A process inside the near end of `net`."""
+    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
+    yield begun
+    await begun.quit()
+
+
+@pytest.fixture
+async def packets(net, tmp_path):
+    """A process inside the near end of `net`, without the adapter around it."""
+    started = await PacketsProcess.start(net.near, tmp_path / "packets", lease_seconds=5)
     yield started
     if not started.gone.is_set():
         started.close()

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import h2.config
@@ -14,7 +13,6 @@ import h2.events
 import h2.exceptions
 import pytest
 
-from squall.linux.holder import Holder
 from squall.linux.tests.http_servers import Server, call, calls, dialled, listening, ordered, rule
 from squall.linux.tests.two_namespaces import TwoNamespaces
 
@@ -22,7 +20,7 @@ pytestmark = pytest.mark.host
 
 _Event = TypeVar("_Event", bound=h2.events.Event)
 
-NEAR = "10.9.0.1"
+NEAR = TwoNamespaces.NEAR
 UNMATCHED = rule(path="/never")
 GET = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
 OK = [(":status", "200")]
@@ -35,19 +33,6 @@ HEADER = 9
 """Octets before the content of a frame."""
 ANSWER_TO_1 = b"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"
 """HEADERS of stream 1, which is its end: status 200."""
-
-
-@pytest.fixture
-def net() -> Iterator[TwoNamespaces]:
-    with contextlib.closing(TwoNamespaces()) as made:
-        yield made
-
-
-@pytest.fixture
-async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
-    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
-    yield begun
-    await begun.quit()
 
 
 class Peer:

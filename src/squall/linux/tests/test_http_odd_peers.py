@@ -1,11 +1,9 @@
 """`squall-node http` between peers that are odd, old or many: it stays out of their way."""
 
 import asyncio
-import contextlib
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,7 @@ import pytest
 from squall.linux.holder import Holder
 from squall.linux.tests.http_messages import Exchange, chance, exchange, pieces
 from squall.linux.tests.http_servers import (
-    Server,
     counted,
-    dialled,
-    listening,
     mirror,
     ordered,
     rule,
@@ -25,44 +20,11 @@ from squall.linux.tests.two_namespaces import TwoNamespaces
 
 pytestmark = pytest.mark.host
 
-NEAR = "10.9.0.1"
+NEAR = TwoNamespaces.NEAR
 UNMATCHED = rule(path="/never", request_headers={"x-never": "1"})
 TEAPOT = {"replace": {"code": 418}}
 PATIENCE_SECONDS = 20.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@pytest.fixture
-def net() -> Iterator[TwoNamespaces]:
-    with contextlib.closing(TwoNamespaces()) as made:
-        yield made
-
-
-@pytest.fixture
-def serving(net: TwoNamespaces) -> Iterator[Callable[..., None]]:
-    with contextlib.ExitStack() as stack:
-
-        def serve(how: Callable[[socket.socket], None], port: int = 80, where: str = "") -> None:
-            server = Server(listening(where or net.near, "::", port), how)
-            stack.callback(server.close)
-
-        yield serve
-
-
-@pytest.fixture
-def dial() -> Iterator[Callable[..., socket.socket]]:
-    """Connect from inside a namespace; closed after the test."""
-    with contextlib.ExitStack() as stack:
-        yield lambda netns, address=NEAR, port=80: stack.enter_context(
-            dialled(netns, address, port)
-        )
-
-
-@pytest.fixture
-async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
-    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
-    yield begun
-    await begun.quit()
 
 
 def received(connection: socket.socket, count: int) -> bytes:

@@ -10,20 +10,15 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from squall.errors import InvalidFault
-from squall.linux.holder import Holder
 from squall.linux.tests.http_servers import (
     LEASE_SECONDS,
-    Server,
     counted,
     dialled,
-    listening,
     mirror,
     ordered,
     rule,
@@ -32,40 +27,9 @@ from squall.linux.tests.two_namespaces import TwoNamespaces, run
 
 pytestmark = pytest.mark.host
 
-NEAR, NEAR_V6 = "10.9.0.1", "fd09::1"
+NEAR, NEAR_V6 = TwoNamespaces.NEAR, "fd09::1"
 FAR = TwoNamespaces.FAR[0]
 UNMATCHED = rule(path="/never")
-
-
-@pytest.fixture
-def net() -> Iterator[TwoNamespaces]:
-    with contextlib.closing(TwoNamespaces()) as made:
-        yield made
-
-
-@pytest.fixture
-def serving(net: TwoNamespaces) -> Iterator[Callable[..., None]]:
-    with contextlib.ExitStack() as stack:
-
-        def serve(how: Callable[[socket.socket], None], port: int = 80, where: str = "") -> None:
-            server = Server(listening(where or net.near, "::", port), how)
-            stack.callback(server.close)
-
-        yield serve
-
-
-@pytest.fixture
-def dial() -> Iterator[Callable[..., socket.socket]]:
-    """Connect from inside a namespace; closed after the test."""
-    with contextlib.ExitStack() as stack:
-        yield lambda netns, address, port=80: stack.enter_context(dialled(netns, address, port))
-
-
-@pytest.fixture
-async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
-    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
-    yield begun
-    await begun.quit()
 
 
 def ask(

@@ -2,11 +2,12 @@
 
 import contextlib
 import datetime as dt
+import functools
 import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from squall.errors import InvalidFault
-from squall.linux.holder import Holder
 from squall.linux.tests.http_servers import (
     MESSAGE,
-    Server,
     call,
     calls,
     counted,
     dialled,
     encrypted,
-    listening,
     mirror,
     ordered,
     rule,
@@ -36,7 +34,7 @@ from squall.linux.tests.two_namespaces import TwoNamespaces
 
 pytestmark = pytest.mark.host
 
-NEAR = "10.9.0.1"
+NEAR = TwoNamespaces.NEAR
 FAR = TwoNamespaces.FAR[0]
 NAME = "server.test"
 
@@ -83,27 +81,9 @@ def authority() -> Identity:
 
 
 @pytest.fixture
-def net() -> Iterator[TwoNamespaces]:
-    with contextlib.closing(TwoNamespaces()) as pair:
-        yield pair
-
-
-@pytest.fixture
-def serving(net: TwoNamespaces) -> Iterator[Callable[..., None]]:
-    with contextlib.ExitStack() as stack:
-
-        def serve(how: Callable[[socket.socket], None], port: int = 443, where: str = "") -> None:
-            started = Server(listening(where or net.near, "::", port), how)
-            stack.callback(started.close)
-
-        yield serve
-
-
-@pytest.fixture
-async def proxy(net: TwoNamespaces, tmp_path: Path) -> AsyncIterator[Holder]:
-    begun = await Holder.begin("http", {"netns": net.near}, tmp_path / "http", lease_seconds=5)
-    yield begun
-    await begun.quit()
+def serving(serving: Callable[..., None]) -> Callable[..., None]:
+    """As others have it, at the port of HTTPS unless told otherwise."""
+    return functools.partial(serving, port=443)
 
 
 def context_of(server: Identity, tmp_path: Path, *protocols: str) -> ssl.SSLContext:

@@ -11,8 +11,7 @@ import pytest
 
 from squall.injection.world.names import Answer, NameRule
 from squall.linux import name_queries, namespaces
-from squall.linux.name_faults import LinuxNames
-from squall.linux.tests.conftest import FAR, LEASE_SECONDS
+from squall.linux.tests.conftest import FAR
 from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent, serving
 
 pytestmark = [pytest.mark.host]
@@ -30,13 +29,6 @@ ways = pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 def rule(answer=SERVFAIL, *patterns, source="a/.", **more):
     types = more.pop("types", ())
     return NameRule(source, patterns or ("*.example.com",), types, answer, **more)
-
-
-@pytest.fixture
-async def names(tmp_path):
-    adapter = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
-    yield adapter
-    await adapter.end_all()
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import pytest
 
 from squall.errors import Unsupported
 from squall.injection.world.names import Answer, NameRule
-from squall.linux.name_faults import LinuxNames
-from squall.linux.tests.conftest import FAR, LEASE_SECONDS
+from squall.linux.tests.conftest import FAR
 from squall.linux.tests.name_server import ADDRESS, asked, netns, says, serving
 from squall.linux.tests.two_namespaces import inside
 
@@ -52,19 +51,6 @@ table ip sidecar {
   }
 }
 """
-
-
-@pytest.fixture
-async def names(tmp_path):
-    adapter = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
-    yield adapter
-    await adapter.end_all()
-
-
-@pytest.fixture
-def server(cables):
-    with serving(cables.peer, FAR[4]) as found:
-        yield found[FAR[4]]
 
 
 def ruled(cables, rules, tmp_path):

@@ -16,26 +16,13 @@ from squall.linux import namespaces
 from squall.linux.clock import SystemClock
 from squall.linux.name_faults import LinuxNames
 from squall.linux.tests.conftest import FAR, LEASE_SECONDS
-from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent, serving
+from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent
 
 pytestmark = [pytest.mark.host]
 
 RULE = NameRule("a/.", (), (), Answer("code", 2))
 OTHER = NameRule("b/.", ("b.example",), (1,), Answer("code", 3), 100.0, 2_000, 1_000)
 NAME = "a.example"
-
-
-@pytest.fixture
-async def names(tmp_path):
-    adapter = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
-    yield adapter
-    await adapter.end_all()
-
-
-@pytest.fixture
-def server(cables):
-    with serving(cables.peer, FAR[4]) as found:
-        yield found[FAR[4]]
 
 
 @pytest.fixture
@@ -53,7 +40,7 @@ async def ended(holder):
         await holder.gone.wait()
 
 
-async def test_a_holder_that_is_killed_leaves_names_as_they_were(cables, names, said, tmp_path):
+async def test_a_holder_that_is_killed_leaves_names_as_they_were(cables, names, said):
     before = cables.snapshot()
     await names.apply(cables.target, [RULE])
     assert said() == "SERVFAIL"
@@ -82,7 +69,7 @@ async def test_an_agent_that_comes_back_finds_what_is_in_force(cables, names, sa
     await names.apply(cables.target, [RULE, OTHER])
     said()
     await names.close()
-    again = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
+    again = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
     assert await again.state(cables.target) == (RULE, OTHER)
     assert (await again.counters(cables.target))["a/."].hit == 1
     await again.apply(cables.target, [OTHER])
@@ -104,10 +91,10 @@ async def test_without_an_agent_names_resolve_again_after_a_lease(cables, names,
     assert time.monotonic() - began >= LEASE_SECONDS - 0.5
     assert said() == ADDRESS
     assert cables.snapshot() == before
-    assert not list(tmp_path.glob("*.sock"))
+    assert not list((tmp_path / "dns").glob("*.sock"))
 
 
-async def test_a_deadline_ends_it_whoever_is_connected(cables, names, said, tmp_path):
+async def test_a_deadline_ends_it_whoever_is_connected(cables, names, said):
     await names.apply(cables.target, [RULE])
     holder = holder_of(names, cables.target)
     rules = await holder.rules()
@@ -131,7 +118,7 @@ async def test_a_table_that_another_holds_is_waited_for(cables, names, said, tmp
     assert said("b.example") == ADDRESS
 
 
-async def test_the_same_again_changes_nothing_and_counters_go_on(cables, names, said, tmp_path):
+async def test_the_same_again_changes_nothing_and_counters_go_on(cables, names, said):
     for _ in range(2):
         await names.apply(cables.target, [RULE])
         said()
@@ -141,7 +128,7 @@ async def test_the_same_again_changes_nothing_and_counters_go_on(cables, names, 
     assert (await names.counters(cables.target))["a/."].matched == 2
 
 
-async def test_a_request_that_makes_no_sense_changes_nothing(cables, names, said, tmp_path):
+async def test_a_request_that_makes_no_sense_changes_nothing(cables, names, said):
     await names.apply(cables.target, [RULE])
     holder = holder_of(names, cables.target)
     with pytest.raises(Exception, match="200 percent"):
@@ -201,7 +188,7 @@ async def test_what_a_container_leaves_that_is_gone_is_taken_back(
     holder = holder_of(names, cables.target)
     if restarted:
         await names.close()
-        names = LinuxNames(tmp_path, lease_seconds=LEASE_SECONDS)
+        names = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
     await ends(app)
     if told_first:
         with pytest.raises(TargetGone):
@@ -214,7 +201,7 @@ async def test_what_a_container_leaves_that_is_gone_is_taken_back(
     assert not _lives(holder.pid)
 
 
-async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names, tmp_path):
+async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names):
     await names.apply(cables.target, [RULE])
     holder = holder_of(names, cables.target)
     await ends(cables.target)

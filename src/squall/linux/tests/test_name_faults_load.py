@@ -17,8 +17,7 @@ import pytest
 
 from squall.injection.world.names import Answer, NameRule
 from squall.linux import namespaces
-from squall.linux.name_faults import LinuxNames
-from squall.linux.tests.conftest import FAR, LEASE_SECONDS
+from squall.linux.tests.conftest import FAR
 from squall.linux.tests.name_server import ADDRESS, asked, netns, opened, says, sent, serving
 from squall.linux.tests.two_namespaces import inside
 
@@ -30,19 +29,6 @@ HIT, SPARED = "www.example.com", "example.org"
 PATIENCE_SECONDS = 30
 LATE = NameRule("late/.", ("*.example.com",), (), Answer("relayed"), delay_us=60_000_000)
 FAILS = NameRule("fails/.", ("*.example.com",), (), Answer("code", 2))
-
-
-@pytest.fixture
-async def names(tmp_path):
-    adapter = LinuxNames(tmp_path / "dns", lease_seconds=LEASE_SECONDS)
-    yield adapter
-    await adapter.end_all()
-
-
-@pytest.fixture
-def server(cables):
-    with serving(cables.peer, FAR[4]) as found:
-        yield found[FAR[4]]
 
 
 @pytest.fixture
