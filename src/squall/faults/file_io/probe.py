@@ -1,7 +1,8 @@
 """Is a file fault felt? Counted in the target's own requests, else by accesses of ours.
 
-What the filter counted between two looks says what it does now; a fault that was taken away behind
-our back counts nothing.
+What the filter counted between two looks says what it does now; where that is nothing, and nothing
+can be tried, what it counted since it began: a target may ask once a minute. A fault that was taken
+away behind our back is not in force, and counts nothing.
 """
 
 from collections.abc import Mapping
@@ -52,7 +53,9 @@ class FileProbe:
         visited = await self._visits(target, live.fault)
         last = (await self._files.counters(target)).get(live.source, last)
         way = Way.ACTIVE if visited else Way.PASSIVE
-        return Sample(way, {"in_force": 1.0, **_counted(last - first), **visited})
+        now = last - first
+        counted = _counted(now if visited or now.matched else last)
+        return Sample(way, {"in_force": 1.0, **counted, **visited})
 
     def judge(self, fault: FileFault, before: Sample | None, during: Sample) -> Judgement:
         """Compare what was asked with what was measured."""

@@ -1,6 +1,7 @@
 """Is an HTTP fault felt? Counted in the target's own traffic, else by a request of ours.
 
-What was counted between two looks says what the fault does now.
+What was counted between two looks says what the fault does now; where that is nothing, and nothing
+can be tried, what was counted since it began: a request may come once a minute.
 """
 
 from collections.abc import Mapping
@@ -55,10 +56,10 @@ class HTTPProbe:
             last = (await self._http.counters(target)).get(live.source, Counters())
             if last.since(first).matched >= (FEW if _certain(fault) else ENOUGH):
                 break
-        counted = _counted(last.since(first))
-        enough = counted["matched"] or counted["sealed"] or counted["foreign"]
-        if enough or not (_may_ask(fault) and _certain(fault)):
-            return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
+        now = last.since(first)
+        idle = not (now.matched or now.sealed or now.foreign)
+        if not idle or not (_may_ask(fault) and _certain(fault)):
+            return Sample(Way.PASSIVE, {"in_force": 1.0, **_counted(last if idle else now)})
         answer = await self._ask(target, fault, fault.delay_us / 1e6 + OWN_SECONDS)
         last = (await self._http.counters(target)).get(live.source, Counters())
         values = {**_counted(last.since(first)), **_answered(fault, answer)}

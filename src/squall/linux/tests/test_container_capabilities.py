@@ -12,6 +12,7 @@ from squall.faults import kinds
 from squall.linux.container_capabilities import CONTAINER_TRIALS
 from squall.linux.sandbox_cgroups import SandboxCgroups
 from squall.node.doctor import Ability
+from testbed.entered import wait
 
 pytestmark = [pytest.mark.host, pytest.mark.kernel]
 
@@ -31,7 +32,10 @@ FILES = ("files:filter",)
 
 
 def left_by(pid):
-    """Name cgroups of trials of a process, and who is in them: other trials run meanwhile."""
+    """Name cgroups of trials of a process, and who is in them: other trials run meanwhile.
+
+    What was killed is in them until its parent, which has to end too, has asked what became of it.
+    """
     root, name = Path("/sys/fs/cgroup"), f"squall-trial-{pid}-"
     found = {str(path) for path in [*root.glob(f"{name}*"), *root.glob(f"*/{name}*")]}
     for path in Path("/proc").glob("[0-9]*/cgroup"):
@@ -67,7 +71,7 @@ def test_what_a_missing_right_takes_away_is_told_and_no_trial_leaves_a_trace(
         ability, why = found[name]
         assert ability == Ability.MISSING, name
         assert way_out in why
-    assert left_by(trying.pid) == set()
+    wait(lambda: not left_by(trying.pid))
 
 
 @pytest.mark.parametrize("name", CONTAINER_TRIALS)
@@ -76,7 +80,7 @@ async def test_what_this_host_can_do_is_found_out_without_a_trace(name):
     assert capability.name == name
     assert capability.ability is Ability.OK, capability.why
     assert "cgroup v" in capability.path
-    assert left_by(os.getpid()) == set()
+    wait(lambda: not left_by(os.getpid()))
 
 
 def test_a_trial_that_was_killed_in_the_middle_is_cleared_away_by_the_next():

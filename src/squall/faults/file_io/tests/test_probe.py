@@ -103,6 +103,23 @@ async def test_requests_of_the_target_itself_are_enough():
     assert judgement.measured == "latency 100.3 ms, mean of 50 requests (passive)"
 
 
+@pytest.mark.parametrize(
+    ("counted", "verdict"),
+    [
+        (FileCounters(matched=1, delayed=1, delay_us_sum=100_300), Verdict.CONFIRMED),
+        (FileCounters(matched=1), Verdict.MISMATCH),
+        (FileCounters(), Verdict.INCONCLUSIVE),
+    ],
+)
+async def test_a_request_before_we_looked_counts_where_nothing_can_be_tried(counted, verdict):
+    files, clock = FakeFiles(), FakeClock()
+    wanted = live(latency(methods=("fsync",)))
+    await FileInjector(world(files)).converge(TARGET, [wanted], Notes())
+    files.counted[TARGET.id] = {"a/.": counted}
+    seen = await sample(FileProbe(world(files, clock)), clock, wanted)
+    assert judge(wanted.fault, None, seen).verdict is verdict
+
+
 def slow(count, milliseconds, matched=0):
     us = int(count * milliseconds * 1000)
     return FileCounters(matched=matched or count, delayed=count, delay_us_sum=us)

@@ -92,6 +92,17 @@ async def test_what_is_not_in_force_is_a_mismatch():
     assert judged.measured == "nothing of it is in force in the target"
 
 
+async def test_what_came_before_we_looked_confirms_a_fault_that_nothing_of_ours_may_try():
+    scene = Scene(abort=True, method="POST")
+    await scene.inject()
+    scene.http.counted[TARGET.id] = {scene.live.source: Counters(exchanges=1, matched=1, aborted=1)}
+    judged = scene.probe.judge(scene.live.fault, None, await scene.sample())
+    assert (judged.verdict, judged.measured) == (Verdict.CONFIRMED, "1 of 1 aborted (passive)")
+    scene.http.counted[TARGET.id] = {scene.live.source: Counters(exchanges=1, matched=1)}
+    judged = scene.probe.judge(scene.live.fault, None, await scene.sample())
+    assert judged.verdict is Verdict.MISMATCH
+
+
 @pytest.mark.parametrize(
     "fields",
     [
