@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +97,35 @@ def test_without_a_filter_the_root_is_that_of_the_process(program, data):
     assert content(program.pid, data / "file") == "true"
     with beneath.root(program.pid) as root:
         assert os.fstat(root) == Path(f"/proc/{program.pid}/root").stat()
+
+
+READ = """
+import os, sys
+from squall.linux import beneath
+with beneath.root(sys.argv[1]) as root:
+    print(os.read(beneath.open_in(root, sys.argv[2], os.O_RDONLY), 9))
+"""
+
+
+def test_who_may_not_copy_mounts_reads_what_has_no_filter_over_it_and_nothing_else(
+    program, data, tmp_path
+):
+    def read():
+        command = ["setpriv", "--bounding-set=-sys_chroot", "--", sys.executable, "-c", READ]
+        done = subprocess.run(
+            [*command, str(program.pid), str(data / "file")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    assert read() == "b'true'\n"
+    faults = Faults(program, tmp_path / "held.files")
+    assert "ok" in faults.set(volume(data, errno=5, methods=["read"]))
+    assert "TryAgain: beneath the file faults of process" in read()
+    faults.ask("quit")
+    faults.close()
 
 
 def test_links_never_lead_out(filtered, data):
