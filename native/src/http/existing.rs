@@ -169,10 +169,10 @@ fn own_inodes() -> io::Result<HashSet<u32>> {
 }
 
 /// A netlink socket of the namespace of this thread.
-struct Diag(OwnedFd);
+pub struct Diag(OwnedFd);
 
 impl Diag {
-    fn open() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         const SOCK_DIAG: libc::c_int = 4;
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: plain call.
@@ -181,17 +181,23 @@ impl Diag {
 
     /// All connections of TCP that are, or are being opened.
     fn list(&mut self) -> io::Result<Vec<Socket>> {
-        const WITH_INFO: u8 = 1 << 1;
         const STATES: u32 = 1 << 1 | 1 << 2 | 1 << 8; // established, SYN sent, close wait
         let mut found = Vec::new();
+        self.dump(STATES, |message| found.extend(parse(message)))?;
+        Ok(found)
+    }
+
+    /// What the kernel says of each socket of TCP in one of these states.
+    pub fn dump(&mut self, states: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        const WITH_INFO: u8 = 1 << 1;
         for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
             let mut request = [0; REQUEST];
             request[..3].copy_from_slice(&[family, libc::IPPROTO_TCP as u8, WITH_INFO]);
-            request[4..8].copy_from_slice(&STATES.to_ne_bytes());
+            request[4..8].copy_from_slice(&states.to_ne_bytes());
             self.send(DUMP, libc::NLM_F_DUMP, &request)?;
-            self.receive(|message| found.extend(parse(message)))?;
+            self.receive(&mut each)?;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn destroy(&mut self, socket: &Socket) -> io::Result<()> {
@@ -252,23 +258,30 @@ fn parse(message: &[u8]) -> Option<Socket> {
         received: 0,
         segments: [0; 2],
     };
+    if let Some(info) = attribute(message, INFO) {
+        (socket.sent, socket.received) = (number(info, 44), number(info, 52));
+        socket.segments = [number(info, 156), number(info, 152)];
+    }
+    Some(socket)
+}
+
+/// What follows struct inet_diag_msg under this number.
+pub fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(FOUND..)?;
     while rest.len() >= 4 {
         let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
-        if u16::from_ne_bytes([rest[2], rest[3]]) == INFO {
-            let info = rest.get(4..length)?;
-            (socket.sent, socket.received) = (number(info, 44), number(info, 52));
-            socket.segments = [number(info, 156), number(info, 152)];
+        if u16::from_ne_bytes([rest[2], rest[3]]) == wanted {
+            return rest.get(4..length);
         }
         rest = rest
             .get(length.max(4).next_multiple_of(4)..)
             .unwrap_or_default();
     }
-    Some(socket)
+    None
 }
 
 /// Four bytes of a message of the kernel; 0 beyond its end.
-fn number(bytes: &[u8], at: usize) -> u32 {
+pub fn number(bytes: &[u8], at: usize) -> u32 {
     let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
     four.map_or(0, u32::from_ne_bytes)
 }

@@ -16,6 +16,7 @@ mod head;
 mod hooks;
 mod http2;
 mod lines;
+mod listening;
 mod parts;
 mod proxy;
 mod redirect;
@@ -78,6 +79,8 @@ impl Held {
             |one: &Option<std::net::TcpListener>| Some(one.as_ref()?.local_addr().ok()?.port());
         let redirect = Redirect::new(listeners.outgoing.each_ref().map(port));
         let world = Arc::new(World::default());
+        let following = hooks.clients().map_err(failure("a descriptor"))?;
+        hooks.led.follow(following, world.clone());
         let shared = world.clone();
         std::thread::spawn(move || {
             let served = proxy::serve(listeners, clients, entrance, shared);
@@ -114,9 +117,9 @@ impl Held {
         let dialled = dialled.map_err(|error| Refusal::of_kernel("list connections", &error))?;
         self.redirect.lead(&outgoing)?;
         let mut older = (Vec::new(), None);
-        if let Some(hooks) = &mut self.hooks {
+        if let Some(hooks) = &self.hooks {
             let of_kernel = |error| Refusal::of_kernel("lead ports to us", &error);
-            let new = hooks.lead(&incoming).map_err(of_kernel)?;
+            let new = hooks.led.lead(&incoming).map_err(of_kernel)?;
             older = (new, Some(hooks.clients().map_err(of_kernel)?));
         }
         self.world.set_rules(rules);
