@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
+use super::bodies;
 use super::request::Target;
 use super::rules::{add_one, Armed};
 
@@ -107,11 +109,11 @@ pub fn head(armed: &Armed, head: &mut impl Editable) {
 }
 
 /// What the rules make of a body; `None` came where it was not needed.
-pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>) -> Vec<u8> {
-    let mut body = came.unwrap_or_default();
+pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>) -> Bytes {
+    let mut body = came.map_or_else(Bytes::new, bodies::held);
     for armed in rules {
         if let Some(new) = &armed.body {
-            body.clone_from(new);
+            body = new.clone();
         }
         if let Some(merge) = armed
             .rule
@@ -122,7 +124,7 @@ pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>) -> Vec<u8> {
             match serde_json::from_slice::<Value>(&body) {
                 Ok(mut value) => {
                     merge_into(&mut value, merge);
-                    body = value.to_string().into_bytes();
+                    body = bodies::held(value.to_string().into_bytes());
                 }
                 Err(_) => add_one(&armed.tally.unpatchable),
             }

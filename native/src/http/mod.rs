@@ -3,6 +3,7 @@
 //! What leads connections to it ends with it, by the kernel's own hand. So it fails open.
 
 mod base64;
+mod bodies;
 mod change;
 mod content;
 mod edit;
