@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed.cluster.layout import RUN
 from testbed.cluster.waiting import until
 from testbed.images.build import TOOLS
 from tests.cluster.installed import Installed
@@ -118,7 +118,7 @@ def test_only_the_container_that_is_named_feels_it(installed: Installed, namespa
 
 
 FILL = "with open('/data/large', 'wb') as file: file.write(bytes(3 << 20)); print('written')"
-SYNC = """
+SAVE = """
 import os
 held = os.open("/data/saved", os.O_RDWR | os.O_CREAT)
 os.write(held, b"kept")
@@ -127,65 +127,60 @@ os.write(held, b"lost")
 """
 
 
-def test_a_disk_is_full_for_as_long_as_asked(installed: Installed, namespace: str) -> None:
+def test_a_disk_is_full_a_filter_dies_and_nothing_else_is_lost(
+    installed: Installed, namespace: str
+) -> None:
     installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
     fill = ("exec", f"-n={namespace}", "client", "-c=main", "--", "python3", "-c", FILL)
-    spec = {"action": "noSpace", "space": "1MB", "volumePath": "/data"}
+    whole = ("exec", f"-n={namespace}", "client", "-c=side", "--", "python3", "-c", CHECK)
+    space = {"action": "noSpace", "space": "1MB", "volumePath": "/data", "path": "/data/large"}
+    until("the first write", lambda: felt(installed, namespace)["number"] > 1, 30)
     with installed.leaves_nothing(namespace):
-        with installed.experiment("IOChaos", namespace, spec) as full:
+        with installed.experiment("IOChaos", namespace, space) as full:
             full.wait("AllInjected")
             with pytest.raises(RuntimeError, match="No space left on device"):
                 installed.kubectl(*fill)
             full.confirmed()
         assert installed.kubectl(*fill).strip() == "written"
+        with installed.experiment("IOChaos", namespace, SLOW) as slow:
+            slow.confirmed()
+            old = filter_of(installed, namespace)
+            os.kill(old, signal.SIGKILL)
+            until("another", lambda: filter_of(installed, namespace) not in {0, old}, 60)
+            until("the fault again", lambda: felt(installed, namespace)["ms"] >= 100, 60)
+            assert felt(installed, namespace)["errors"] <= 1
+        until("quick writes", lambda: felt(installed, namespace)["ms"] < 100, 10)
+        assert installed.kubectl(*whole).strip() == "whole"
+
+
+def filter_of(installed: Installed, namespace: str) -> int:
+    """Find what stands over the client's files, 0 when nothing does; its guardian is its child."""
+    target = installed.cluster.processes_of(namespace, "client", "main")[0]
+    mark = f"squall-node\0files\0--pid\0{target}\0"
+    parents: dict[int, int] = {}
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended, or is none
+            if mark in (process / "cmdline").read_text():
+                status = (process / "status").read_text()
+                parents[int(process.name)] = int(status.partition("PPid:")[2].split()[0])
+    return next((pid for pid, parent in parents.items() if parent not in parents), 0)
 
 
 def test_power_that_fails_takes_what_was_not_synced(installed: Installed, namespace: str) -> None:
     installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
-    inside = ("exec", f"-n={namespace}", "client", "-c=side", "--")
     spec = {"action": "powerLoss", "volumePath": "/data", "path": "/data/saved"}
     kill = {"action": "container-kill", "containerNames": ["main"]}
-    saved = ("exec", f"-n={namespace}", "client", "-c=main", "--", "python3", "-c", SYNC)
+    inside = ("exec", f"-n={namespace}", "client", "-c=main", "--")
     with installed.experiment("IOChaos", namespace, spec) as power:
         power.wait("AllInjected")
-        installed.kubectl(*saved)
+        installed.kubectl(*inside, "python3", "-c", SAVE)
         with installed.experiment("PodChaos", namespace, kill) as killed:
             killed.wait("AllInjected")
             until("the restart", lambda: restarts(installed, namespace) == 1, 60)
         installed.ready(namespace, "client")
-    assert installed.kubectl(*inside, "cat", "/data/saved") == "kept"
+        assert installed.kubectl(*inside, "cat", "/data/saved") == "kept"
 
 
 def restarts(installed: Installed, namespace: str) -> int:
     told = installed.read("pod", "client", namespace)["status"]["containerStatuses"]
     return sum(one["restartCount"] for one in told)
-
-
-def test_a_filter_that_dies_costs_an_error_at_most_and_is_made_anew(
-    installed: Installed, namespace: str
-) -> None:
-    installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
-    until("the first write", lambda: felt(installed, namespace)["number"] > 1, 30)
-    with installed.leaves_nothing(namespace):
-        with installed.experiment("IOChaos", namespace, SLOW) as slow:
-            slow.confirmed()
-            [old] = filters(installed)
-            os.kill(old, signal.SIGKILL)
-            until("another filter", lambda: set(filters(installed)) - {old}, 60)
-            until("the fault again", lambda: felt(installed, namespace)["ms"] >= 100, 60)
-            assert felt(installed, namespace)["errors"] <= 1
-        until("quick writes", lambda: felt(installed, namespace)["ms"] < 100, 10)
-        whole = ("exec", f"-n={namespace}", "client", "-c=side", "--", "python3", "-c", CHECK)
-        assert installed.kubectl(*whole).strip() == "whole"
-
-
-def filters(installed: Installed) -> Iterator[int]:
-    """Find what stands over files on this cluster's nodes."""
-    place = str(RUN / installed.cluster.name)
-    for process in Path("/proc").iterdir():
-        try:
-            called = (process / "cmdline").read_bytes()
-            if b"squall-node\0files\0" in called and place in (process / "mountinfo").read_text():
-                yield int(process.name)
-        except OSError:  # it has ended, or is none
-            continue
