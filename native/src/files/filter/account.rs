@@ -13,8 +13,6 @@ use super::sys;
 use super::undo::Undo;
 use super::Shared;
 
-const SYNCS: i32 = libc::O_DSYNC; // O_SYNC has its bit as well
-
 type Writes<'a> = MutexGuard<'a, Option<Box<Undo>>>;
 
 fn writes(node: &Node) -> Writes<'_> {
@@ -44,6 +42,7 @@ impl Shared {
         rules: &Compiled,
         from: &[u8],
         offset: Option<u64>,
+        synced: bool,
     ) -> Result<usize, Errno> {
         let mask = self.verdict(&file.node, rules);
         let _powered = self.gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -71,8 +70,6 @@ impl Shared {
             });
         taken.used(put.map_or(0, growth));
         let put = put?;
-        // SAFETY: plain call.
-        let synced = unsafe { libc::fcntl(file.raw(), libc::F_GETFL) } & SYNCS != 0;
         if let Some(undo) = undo.as_mut().filter(|_| synced) {
             undo.synced_range(offset, put as u64, self.spill()?);
         }

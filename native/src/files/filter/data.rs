@@ -23,9 +23,22 @@ impl Shared {
         let node = self.nodes.get(call.header.nodeid)?;
         let flags = asked.flags as i32 & !OURS;
         let cuts = flags & libc::O_TRUNC != 0;
-        let fd = sys::reopen(self.nodes.fd(&node)?.as_raw_fd(), flags & !libc::O_TRUNC)?;
+        let anchor = self.nodes.fd(&node)?;
+        let anchor = anchor.as_raw_fd();
+        let appends = asked.flags as i32 & libc::O_APPEND;
+        let fd = match sys::reopen(anchor, flags & !libc::O_TRUNC) {
+            // The file may only be appended to.
+            Err(libc::EPERM) if appends != 0 => sys::reopen(anchor, flags | appends)?,
+            opened => opened?,
+        };
         if cuts {
-            let cut = || self.resize(&node, fd.as_raw_fd(), 0);
+            let cut = || match flags & libc::O_ACCMODE {
+                libc::O_RDONLY => {
+                    let writer = sys::reopen(anchor, libc::O_WRONLY)?;
+                    self.resize(&node, writer.as_raw_fd(), 0)
+                }
+                _ => self.resize(&node, fd.as_raw_fd(), 0),
+            };
             match asked.open_flags & abi::OPEN_KILL_BITS != 0 {
                 true => cut(),
                 false => call.hands.rights.trusted(cut),
@@ -203,9 +216,10 @@ impl Shared {
         }
         let rules = self.rules.now();
         let offset = (!appends).then_some(asked.offset);
+        let synced = asked.flags as i32 & libc::O_DSYNC != 0; // O_SYNC has its bit as well
         let put = || {
             if rules.keep_any_account() && rules.keep_account(self.verdict(&file.node, &rules)) {
-                return self.write_accounted(&file, &rules, from, offset);
+                return self.write_accounted(&file, &rules, from, offset, synced);
             }
             match offset {
                 None => sys::append(file.raw(), from),
@@ -218,6 +232,12 @@ impl Shared {
         } else {
             put()
         }?;
+        if synced && !file.synced {
+            sys::sync(
+                file.raw(),
+                asked.flags as i32 & libc::O_SYNC != libc::O_SYNC,
+            )?; // RWF_DSYNC
+        }
         Ok(Answer::of(&abi::WriteOut {
             size: put as u32,
             padding: 0,

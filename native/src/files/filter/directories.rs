@@ -51,7 +51,9 @@ impl Shared {
             )
         };
         let got = sys::check(got)? as usize;
-        let (written, whole) = translate(&found[..got], out);
+        let (written, whole) = translate(&found[..got], out, |ino| {
+            self.nodes.shown_ino(dir.node.dev, ino)
+        });
         match whole {
             true => *position = last_position(&found[..got]).unwrap_or(wanted),
             false => *position = -1, // the descriptor is further on than what was told
@@ -61,7 +63,7 @@ impl Shared {
 }
 
 /// Rewrites entries as FUSE has them; says how much was written, and whether all of them found room.
-fn translate(mut found: &[u8], out: &mut [u8]) -> (usize, bool) {
+fn translate(mut found: &[u8], out: &mut [u8], shown: impl Fn(u64) -> u64) -> (usize, bool) {
     let mut at = 0;
     while let Some((entry, rest)) = next(found) {
         let name = &entry[NAME..];
@@ -70,7 +72,7 @@ fn translate(mut found: &[u8], out: &mut [u8]) -> (usize, bool) {
             .position(|&byte| byte == 0)
             .unwrap_or(name.len())];
         let head = DirentHead {
-            ino: number(entry, 0),
+            ino: shown(number(entry, 0)),
             off: number(entry, 8),
             namelen: name.len() as u32,
             kind: u32::from(entry[KIND]),
@@ -125,7 +127,7 @@ mod tests {
     fn entries_keep_number_position_kind_and_name() {
         let found = [entry(5, 70, "a"), entry(6, 71, "longer-name")].concat();
         let mut out = [9; 128];
-        let (length, whole) = translate(&found, &mut out);
+        let (length, whole) = translate(&found, &mut out, |ino| ino);
         assert_eq!((length, whole), (32 + 40, true));
         assert_eq!(out[..8], 5u64.to_ne_bytes());
         assert_eq!(out[8..16], 70u64.to_ne_bytes());
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn what_has_no_room_is_left_for_later() {
         let found = [entry(5, 70, "a"), entry(6, 71, "b")].concat();
-        assert_eq!(translate(&found, &mut [0; 63]), (32, false));
-        assert_eq!(translate(&found, &mut [0; 64]), (64, true));
+        assert_eq!(translate(&found, &mut [0; 63], |ino| ino), (32, false));
+        assert_eq!(translate(&found, &mut [0; 64], |ino| ino), (64, true));
     }
 }

@@ -26,7 +26,7 @@ impl Shared {
     fn attr(&self, call: &Call, node: &Node, fd: RawFd) -> Outcome {
         let stat = sys::stat(fd)?;
         node.seen(&stat);
-        let mut attr = attributes::of(&stat, self.nodes.shown_ino(&stat));
+        let mut attr = attributes::of(&stat, self.nodes.shown_ino(stat.st_dev, stat.st_ino));
         attributes::falsify(&mut attr, call.header.nodeid, call.decision);
         let attr_valid_nsec = self.attributes_valid();
         Ok(Answer::of(&abi::AttrOut {
@@ -117,7 +117,8 @@ impl Shared {
         })?;
         // SAFETY: zeroed, then filled; all of it is integers.
         let mut found = unsafe { found.assume_init() };
-        let mut attr = attributes::of(&sys::stat(fd.as_raw_fd())?, found.stx_ino);
+        let stat = sys::stat(fd.as_raw_fd())?;
+        let mut attr = attributes::of(&stat, self.nodes.shown_ino(stat.st_dev, stat.st_ino));
         attributes::falsify(&mut attr, call.header.nodeid, call.decision);
         found.stx_mode = attr.mode as u16;
         (found.stx_ino, found.stx_size, found.stx_blocks) = (attr.ino, attr.size, attr.blocks);

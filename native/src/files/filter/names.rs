@@ -39,7 +39,7 @@ impl Shared {
     ) -> Result<EntryOut, Errno> {
         let stat = sys::stat(fd.as_raw_fd())?;
         let node = self.nodes.found(fd, &stat, call.header.nodeid, name);
-        let mut attr = attributes::of(&stat, self.nodes.shown_ino(&stat));
+        let mut attr = attributes::of(&stat, self.nodes.shown_ino(stat.st_dev, stat.st_ino));
         attributes::falsify(&mut attr, node.id, call.decision);
         let attr_valid_nsec = self.attributes_valid();
         Ok(EntryOut {

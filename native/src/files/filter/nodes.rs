@@ -284,10 +284,10 @@ impl Nodes {
     }
 
     /// Number to show for a file: its own, told apart where another file system is mounted below.
-    pub fn shown_ino(&self, stat: &libc::stat64) -> u64 {
-        match stat.st_dev == self.root_dev {
-            true => stat.st_ino,
-            false => stat.st_ino ^ stat.st_dev.wrapping_mul(0x9E37_79B9_0000_0000),
+    pub fn shown_ino(&self, dev: u64, ino: u64) -> u64 {
+        match dev == self.root_dev {
+            true => ino,
+            false => ino ^ dev.wrapping_mul(0x9E37_79B9_0000_0000),
         }
     }
 

@@ -24,6 +24,8 @@ pub struct OpenFile {
     pub served: Served,
     /// The kernel does not tell when one of its descriptors is closed.
     pub silent: bool,
+    /// What is written is on the disk before it is answered.
+    pub synced: bool,
     /// O_DIRECT, as far as `fd` has it.
     direct: AtomicI32,
     /// Where a directory is read from next.
@@ -38,6 +40,7 @@ impl OpenFile {
             node,
             served,
             silent: false,
+            synced: flags & libc::O_DSYNC != 0,
             direct,
             position: Mutex::new(0),
         }

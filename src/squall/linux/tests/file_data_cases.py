@@ -6,12 +6,14 @@ import mmap
 import os
 import resource
 import signal
+import struct
 import threading
 from pathlib import Path
 
 from squall.linux.tests.file_cases import Case, as_user, file, outcome, told
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_SET_FLAGS, _ONLY_APPEND = 0x40086602, 0x20
 
 
 def without_a_name(at: Path) -> object:
@@ -72,6 +74,37 @@ def appending(at: Path) -> object:
     os.close(fd)
     whole = path.read_bytes()
     return content.count(b"a" * 7), content.count(b"b" * 7), whole[:5], whole[-3:], len(whole)
+
+
+def only_appended_to(at: Path) -> object:
+    """A file that chattr(1) has made so; some file systems know no such thing."""
+    path = file(at / "log")
+
+    def mark(flags: int) -> None:
+        with path.open("rb") as opened:  # some set it, and then refuse what was not asked
+            outcome(lambda: fcntl.ioctl(opened, _SET_FLAGS, struct.pack("l", flags)))
+
+    def write(flags: int) -> int:
+        fd = os.open(path, os.O_WRONLY | flags)
+        try:
+            return os.write(fd, b" and more")
+        finally:
+            os.close(fd)
+
+    mark(_ONLY_APPEND)
+    try:
+        seen = [outcome(lambda flags=flags: write(flags)) for flags in (0, os.O_APPEND, os.O_TRUNC)]
+        return seen, outcome(path.unlink), outcome(path.read_bytes)
+    finally:
+        mark(0)
+
+
+def cut_by_who_only_reads(at: Path) -> object:
+    path = file(at / "cut", 0o644)
+    fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
+    seen = os.read(fd, 10), outcome(lambda: os.write(fd, b"x")), path.stat().st_size
+    os.close(fd)
+    return seen
 
 
 def direct(at: Path) -> object:
@@ -169,6 +202,8 @@ DATA_CASES: tuple[Case, ...] = (
     without_a_name,
     replaced_while_open,
     appending,
+    only_appended_to,
+    cut_by_who_only_reads,
     direct,
     direct_for_a_while,
     locks,

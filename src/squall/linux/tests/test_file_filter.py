@@ -1,6 +1,7 @@
 """The filter passes everything on: nothing that is done to files comes out otherwise."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,21 @@ def test_files_that_nobody_uses_are_forgotten(place, filtered):
         for path in (place / "filtered").iterdir():
             path.stat()
     assert resident_kib() <= full + 1024
+
+
+def test_numbers_agree_where_another_file_system_is_mounted_below(place):
+    below = place / "filtered" / "below"
+    below.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "squall-test", below), check=True)
+    try:
+        (below / "file").touch()
+        with Filter.over(place / "filtered"):
+            number = (below / "file").stat().st_ino
+            with os.scandir(below) as entries:
+                assert [entry.inode() for entry in entries] == [number]
+            told = subprocess.run(
+                ("stat", "--format=%i %W", below / "file"), capture_output=True, check=True
+            )
+            assert int(told.stdout.split()[0]) == number
+    finally:
+        subprocess.run(("umount", below), check=True)

@@ -122,6 +122,16 @@ def test_synchronous_writes_are_not_lost_and_their_neighbours_are(filtered, tmp_
     os.close(eager)
 
 
+def test_a_single_write_may_be_synchronous(filtered, tmp_path):
+    filtered.set({"source": "dark", "power_loss": True})
+    fd = os.open(tmp_path / "a", os.O_RDWR | os.O_CREAT)
+    os.pwritev(fd, [b"synced"], 0, os.RWF_DSYNC)
+    os.pwritev(fd, [b"lost"], 6)
+    filtered.lose()
+    assert (tmp_path / "a").read_bytes() == b"synced"
+    os.close(fd)
+
+
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_sqlite_loses_no_committed_row_with_the_power(filtered, tmp_path, mode):
     filtered.set({"source": "dark", "power_loss": True})
