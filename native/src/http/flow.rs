@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::bodies::{Share, Unheld};
 use super::framing::Framing;
+use super::head;
 
 /// One read takes no more; as HAProxy's.
 const BUFFER: usize = 16 << 10;
@@ -78,6 +79,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Takes room for so many bytes, which stay here until they are passed on or changed.
     pub fn hold(&mut self, count: usize) -> Result<(), Unheld> {
         self.share.grow(count)
+    }
+
+    /// May more be read of a head that is not there as a whole?
+    pub fn may_grow(&mut self) -> bool {
+        let held = self.held().len();
+        held < head::LONGEST && (held < BUFFER || self.hold(held).is_ok())
     }
 
     /// Reads once, behind what is held; 0 means the end, which is noted.

@@ -69,3 +69,22 @@ async def test_bodies_that_find_no_room_pass_as_they_are_and_memory_stays_small(
     # Beside what is held: the program, buffers of all connections, and one body on its way from
     # what came to what it becomes.
     assert peak_mib(proxy) < MOST_MIB + 64
+
+
+async def test_what_a_patch_does_not_name_stays_as_it_is_written(net, serving, dial, proxy):
+    written = (
+        b'{"id": 12345678901234567890123, "price":1.50, "z":{"b":[1.0 ,2],"c":"\\u00e4"}, "a":0}'
+    )
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(written) + written)
+
+    serving(serve)
+    await ordered(proxy, rule("Response", patch={"body": {"z": {"c": None, "d": 1}, "n": 2}}))
+    connection = dial(net.far)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await asyncio.to_thread(body_of, connection) == (
+        b'{"id":12345678901234567890123,"price":1.50,"z":{"b":[1.0 ,2],"d":1},"a":0,"n":2}'
+    )
