@@ -194,6 +194,26 @@ def test_who_is_traced_gets_its_files_back_once_its_tracer_lets_go(programs, fau
     os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("how", ["quit", "killed", "both"])
+def test_what_was_written_through_a_mapping_is_not_lost(programs, faults, how):
+    """A database keeps there what it has committed."""
+    program = programs()
+    made(program)
+    program.ask("os.ftruncate(a, 5 * 4096 + 10); m = mmap.mmap(a, 0)")
+    held = faults(program)
+    held.set(volume(program.directory, **SLOW))
+    program.ask("m[4096:4100] = m[-4:] = b'more'")
+    program.ask("os.pwrite(a, b'else', 8192)")
+    end(program, held, how)
+    wait(lambda: not program.mounts())
+    assert program.ask("m[:4], m[4096:4100], m[8192:8196], m[-4:]") == (
+        f"({TRUE}, b'more', b'else', b'more')"
+    )
+    true = (program.directory / "a").read_bytes()
+    assert (true[4096:4100], true[8192:8196], true[-4:]) == (b"more", b"else", b"more")
+    assert len(true) == 5 * 4096 + 10
+
+
 LOCKED = """
 import os, sys, time
 a = os.open(sys.argv[1], os.O_RDWR)

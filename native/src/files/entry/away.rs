@@ -1,18 +1,21 @@
 //! Takes a mount of ours away, when nobody uses it any more.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::attach;
 use super::passage::{in_all_namespaces, open_namespace};
 use super::place::{mount_of, mounts, open_below, Mount};
 use super::repoint::{repoint, Job, Manner, Report};
+use super::scan::Where;
 use crate::rpc::Refusal;
 
 /// How long to try to take a mount away before it is only hidden until nobody uses it any more.
-const UNUSED_WITHIN: Duration = Duration::from_secs(3);
+const UNUSED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Takes `mount` away, of the namespace of a process. Who uses it again is moved once more, as `job`
 /// says; what others have mounted there goes to the same place of the real directory.
@@ -33,8 +36,7 @@ pub fn take_away(
         match attach::take_away(&entry, &mount.point, mount.id, lazily) {
             Ok(()) => {
                 if lazily {
-                    let hidden = "still in use: unmounted lazily".to_owned();
-                    *report.left.entry(hidden).or_default() += 1;
+                    follow(mount, job, report);
                 }
                 return Ok(());
             }
@@ -65,6 +67,31 @@ pub fn take_away(
                 let doing = format!("take the mount at {} away", mount.point.display());
                 return Err(Refusal::of_kernel(doing, &error));
             }
+        }
+    }
+}
+
+/// Moves what is open on a mount that stands nowhere any more: from now on it can only become less.
+fn follow(mount: &Mount, job: &Job<'_>, report: &mut Report) {
+    let from = Where {
+        namespaces: job.from.namespaces.clone(),
+        path: PathBuf::from("/"), // what is on such a mount is shown from its root
+        mounts: BTreeSet::from([mount.id]),
+    };
+    let job = Job {
+        from: &from,
+        source: job.source,
+    };
+    let manner = Manner {
+        nudge: None,
+        at_once: true,
+    };
+    match repoint(&[job], manner) {
+        Ok(more) => report.merge(more),
+        Err(refusal) => {
+            crate::system::log(&refusal.to_string());
+            let hidden = "still in use: unmounted lazily".to_owned();
+            *report.left.entry(hidden).or_default() += 1;
         }
     }
 }
