@@ -164,6 +164,7 @@ fn add<'a>(
                         mapping,
                         traits,
                         with: new,
+                        dead: opened.dead,
                     });
             }
         }
