@@ -17,6 +17,7 @@ from squall.kubernetes.client import HttpCluster
 
 SQUALL = Path(sys.executable).with_name("squall")
 PATIENCE_SECONDS = 20.0
+ENDING_SECONDS = 20.0
 
 
 class Installation:
@@ -74,6 +75,8 @@ class Installation:
             )
         while b"squall is up" not in self._log.read_bytes()[offset:]:
             if self._process.poll() is not None or time.monotonic() - begun > PATIENCE_SECONDS:
+                self._process.terminate()  # it would stay, with nobody to end it
+                self._process.wait(ENDING_SECONDS)
                 raise RuntimeError(f"squall up did not come up:\n{self.log}")
             time.sleep(0.01)
         return time.monotonic() - begun

@@ -61,3 +61,11 @@ def test_stores_that_cannot_be_read_are_said_in_words_and_stop_no_recovery(tmp_p
     assert "nobody knows what it named" in lost.stderr
     assert "Traceback" not in started.stderr + recovered.stderr + lost.stderr
     assert not Places(up.directory).run.exists()
+
+
+def test_one_that_is_given_up_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("testbed.installation.PATIENCE_SECONDS", 0.0)
+    late = Installation(tmp_path / "squall")
+    with pytest.raises(RuntimeError, match="did not come up"):
+        late.start()
+    assert not late.alive

@@ -25,6 +25,10 @@ WATCH_SECONDS = 3.0
 """While it lives: a fault that somebody took away is noticed within 5 seconds."""
 
 
+IN_FORCE = "in_force"
+"""What probes say by this name is 0 where a fault is missing from its target."""
+
+
 @dataclass(slots=True)
 class _Tracked:
     assignment: Assignment
@@ -33,6 +37,8 @@ class _Tracked:
     tries: int = 0
     concluded: bool = False
     """It was Confirmed or a Mismatch once, which a quiet moment later does not take away."""
+    away: bool = False
+    """It was found not to be in force when it was looked at last."""
 
     def settled(self, verdict: Verdict) -> bool:
         """Is there no reason to look again soon? What was struck takes a moment to end."""
@@ -121,6 +127,12 @@ class Proofs:
                     continue
                 del self._tracked[tracked.assignment.source]
             idle = judgement.verdict is Verdict.INCONCLUSIVE
+            if sample is not None:
+                away = not sample.values.get(IN_FORCE, 1.0)
+                if idle and tracked.away and not away:
+                    # That it is missing is no longer so, and nothing else has been seen yet.
+                    tracked.concluded = False
+                tracked.away = away
             if not (idle and tracked.concluded):
                 proof = self._proof(tracked, judgement, sample)
                 self._reports.proved(tracked.assignment, proof, passing=again)

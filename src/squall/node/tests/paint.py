@@ -137,6 +137,7 @@ class PaintProbe:
             self._walls.unseen_looks -= 1
             struck = 0
         values = {
+            "in_force": float(live.source in coats),
             "coats": float(coats.get(live.source) == live.fault.color),
             "struck": float(struck),
             "dark": float(self._walls.dark),
