@@ -106,7 +106,7 @@ mod tests {
         shares[0].shrink(LONGEST - 1);
         assert_eq!((late.grow(1), late.grow(2)), (Ok(()), Err(Unheld::NoRoom)));
         drop(shares.pop());
-        let sent = held(vec![0; LONGEST - 1]);
+        let sent = held(vec![0; LONGEST]);
         assert_eq!(late.grow(2), Err(Unheld::NoRoom));
         drop(sent.clone());
         drop(sent);
