@@ -13,6 +13,10 @@ pub const LARGEST_DATA: usize = 1 << 20;
 /// Headers of a WRITE: with these before a page's begin, its data are aligned as O_DIRECT wants.
 const BEFORE_DATA: usize = size_of::<InHeader>() + size_of::<abi::WriteIn>();
 const PAGE: usize = 4096;
+/// What stays in memory, whoever asked for more.
+const KEPT: usize = 4 * PAGE;
+/// Requests in a row that need no more than that, after which what is beyond it is given back.
+const SMALL_IN_A_ROW: usize = 16;
 
 /// An errno.
 pub type Errno = i32;
@@ -50,6 +54,8 @@ pub struct Buffer {
     length: usize,
     received: usize,
     used: usize,
+    /// Requests since one that needed much.
+    small: usize,
 }
 
 // SAFETY: it is memory that nobody else points to.
@@ -82,6 +88,7 @@ impl Buffer {
             length,
             received: 0,
             used: 0,
+            small: 0,
         })
     }
 
@@ -107,14 +114,27 @@ impl Buffer {
         if length > self.length - PAGE {
             return Err(libc::EINVAL);
         }
-        self.used = self.used.max(length);
+        self.touched(length);
         // SAFETY: within the mapping; `self` is borrowed as long as the slice lives.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.base.add(PAGE), length) })
     }
 
+    fn touched(&mut self, length: usize) {
+        self.used = self.used.max(length);
+        if length > KEPT {
+            self.small = 0;
+        }
+    }
+
     /// Has it been used beyond its first pages since it was trimmed?
     pub fn is_large(&self) -> bool {
-        self.used > 4 * PAGE
+        self.used > KEPT
+    }
+
+    /// Does nobody need what it has grown to? Where small requests follow each other, nobody asks
+    /// the device between them whether it is quiet: that would cost more than they do.
+    pub fn is_outgrown(&self) -> bool {
+        self.is_large() && self.small >= SMALL_IN_A_ROW
     }
 
     /// Gives memory back that a large request has left.
@@ -166,6 +186,8 @@ impl Device {
             libc::read(self.0.as_raw_fd(), at.cast(), room)
         };
         into.received = check(got as i64)? as usize;
+        into.small += 1;
+        into.touched(into.received.saturating_sub(BEFORE_DATA));
         Ok(())
     }
 
@@ -239,13 +261,33 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use super::{Buffer, PAGE};
+    use super::{Buffer, Device, KEPT, PAGE, SMALL_IN_A_ROW};
 
     #[test]
     fn data_of_a_write_begin_with_a_page() {
         let mut buffer = Buffer::new(1).unwrap();
         assert_eq!(buffer.data(1).unwrap().as_ptr() as usize % PAGE, 0);
         assert!(buffer.data(PAGE).is_ok() && buffer.data(PAGE + 1).is_err());
+    }
+
+    #[test]
+    fn what_a_large_request_has_left_is_given_back_after_some_small_ones() {
+        let (reading, writing) = nix::unistd::pipe().unwrap();
+        let (device, mut buffer) = (Device::new(reading), Buffer::new(1 << 20).unwrap());
+        let mut request = |bytes: usize| {
+            nix::unistd::write(&writing, &vec![1; bytes]).unwrap();
+            device.receive(&mut buffer).unwrap();
+            (buffer.is_large(), buffer.is_outgrown())
+        };
+        assert_eq!(request(100), (false, false));
+        assert_eq!(request(KEPT + PAGE), (true, false));
+        for _ in 1..SMALL_IN_A_ROW {
+            assert_eq!(request(100), (true, false));
+        }
+        assert_eq!(request(100), (true, true));
+        assert_eq!(request(KEPT + PAGE), (true, false));
+        buffer.trim();
+        assert!(!buffer.is_large() && !buffer.is_outgrown());
     }
 
     #[test]

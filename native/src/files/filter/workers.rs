@@ -100,7 +100,8 @@ fn work(shared: &Arc<Shared>, mut buffer: Buffer, mut hands: Hands) {
         if workers.idle.fetch_add(1, Ordering::SeqCst) >= KEPT {
             break;
         }
-        if buffer.is_large() && shared.device.is_quiet(Duration::from_secs(1)) {
+        let quiet = || shared.device.is_quiet(Duration::from_secs(1));
+        if buffer.is_outgrown() || buffer.is_large() && quiet() {
             buffer.trim();
         }
     }
