@@ -105,14 +105,15 @@ pub fn length_of(bytes: &[u8]) -> Option<usize> {
     ])))
 }
 
-/// Bytes of the messages that are complete.
-pub fn whole_messages(bytes: &[u8]) -> usize {
-    let mut at = 0;
+/// How many messages are complete, and their bytes.
+pub fn whole_messages(bytes: &[u8]) -> (u64, usize) {
+    let (mut count, mut at) = (0, 0);
     while let Some(length) = length_of(&bytes[at..]) {
         if bytes.len() < at + 2 + length {
             break;
         }
         at += 2 + length;
+        count += 1;
     }
-    at
+    (count, at)
 }

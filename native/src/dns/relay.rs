@@ -25,6 +25,9 @@ const STREAMS: u64 = 16;
 /// Packets that are decided on before their verdicts go out together.
 const BATCH: usize = 64;
 
+/// How long servers may take, at the end, over what they were asked over streams; in nanoseconds.
+const PATIENCE: u64 = 1_000_000_000;
+
 /// What the control loop tells the thread.
 pub struct Orders {
     rules: Mutex<Arc<Rules>>,
@@ -120,7 +123,7 @@ impl Relay {
     pub fn run(mut self) {
         let mut buffer = vec![0; 1 << 17];
         while !self.orders.ends.load(SeqCst) {
-            if let Err(error) = self.turn(&mut buffer) {
+            if let Err(error) = self.turn(&mut buffer, None) {
                 system::log(&format!("the relay of queries: {error}"));
                 std::process::exit(1);
             }
@@ -129,10 +132,19 @@ impl Relay {
         self.obey();
         while let Ok(true) = self.datagrams(&mut buffer) {}
         let _ = self.queue.flush();
+        // Some resolvers do not ask again what a reset takes from them.
+        let latest = now() + PATIENCE;
+        while self.streams.unanswered() && now() < latest {
+            if self.turn(&mut buffer, Some(latest)).is_err() {
+                break;
+            }
+        }
+        self.streams.end();
     }
 
-    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.timer.arm(self.waiting.next())?;
+    /// Waits for something to do, at most until the moment `latest`, and does it.
+    fn turn(&mut self, buffer: &mut [u8], latest: Option<u64>) -> io::Result<()> {
+        self.timer.arm(self.waiting.next().or(latest))?;
         for (token, events) in self.epoll.wait()? {
             match token {
                 QUEUE => drop(self.datagrams(buffer)?),
@@ -218,7 +230,7 @@ impl Relay {
     }
 
     fn decide(&self, query: &Query<'_>, client: SocketAddr, way: Way) -> (Fate, Vec<Delay>) {
-        let second = system::clock(libc::CLOCK_BOOTTIME) / 1_000_000_000;
+        let second = now() / 1_000_000_000;
         let (fate, mut delays) = self.rules.decide(query, client, way, second);
         if self.waiting.full() {
             delays.clear();
@@ -227,13 +239,12 @@ impl Relay {
     }
 
     fn wait(&mut self, delays: Vec<Delay>, then: Then) {
-        let now = system::clock(libc::CLOCK_BOOTTIME);
-        self.waiting.add(now, delays, then);
+        self.waiting.add(now(), delays, then);
     }
 
     /// Lets those go whose time has come.
     fn release(&mut self) {
-        let now = system::clock(libc::CLOCK_BOOTTIME);
+        let now = now();
         while let Some(then) = self.waiting.due(now) {
             self.let_go(then);
         }
@@ -276,4 +287,9 @@ impl Relay {
             self.let_go(then);
         }
     }
+}
+
+/// In nanoseconds after boot.
+fn now() -> u64 {
+    system::clock(libc::CLOCK_BOOTTIME)
 }

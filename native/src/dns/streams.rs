@@ -45,6 +45,8 @@ struct Pair {
     /// Messages for the server that wait elsewhere.
     delayed: usize,
     asked: u64,
+    /// Messages that the server has sent; of some queries' answers there are many.
+    answered: u64,
 }
 
 impl Streams {
@@ -101,6 +103,7 @@ impl Streams {
             foreign: false,
             delayed: 0,
             asked: 0,
+            answered: 0,
         };
         pair.watch(epoll)?;
         if slot == self.pairs.len() {
@@ -180,6 +183,20 @@ impl Streams {
         }
     }
 
+    /// Does any server still owe an answer?
+    pub fn unanswered(&self) -> bool {
+        self.pairs.iter().flatten().any(Pair::unanswered)
+    }
+
+    /// Ends all: those that wait for nothing as a server ends them, the others by a reset.
+    pub fn end(&mut self) {
+        for pair in self.pairs.drain(..).flatten() {
+            if !pair.foreign && !pair.unanswered() {
+                ends_by_reset(&pair.client.stream, false);
+            }
+        }
+    }
+
     fn pair(&mut self, key: Key) -> Option<&mut Pair> {
         let pair = self.pairs.get_mut(key.slot)?.as_mut()?;
         (pair.number == key.number).then_some(pair)
@@ -199,13 +216,19 @@ impl Pair {
         }
         self.server.read(events)?;
         // Whole messages only, so that answers of ours fall between them.
-        let whole = if self.foreign {
-            self.server.input.len()
+        let (count, whole) = if self.foreign {
+            (0, self.server.input.len())
         } else {
             whole_messages(&self.server.input)
         };
+        self.answered += count;
         self.client.output.extend(self.server.input.drain(..whole));
         Ok(())
+    }
+
+    fn unanswered(&self) -> bool {
+        let owes = self.asked > self.answered && !self.server.ended;
+        !self.foreign && (owes || !self.client.output.is_empty())
     }
 
     /// Takes complete messages out of what the client has sent.

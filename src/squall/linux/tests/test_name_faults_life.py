@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from dataclasses import replace
 
@@ -221,6 +223,34 @@ async def test_a_resolver_under_way_is_not_lost_when_the_fault_ends(cables, name
                 pass  # each look lets others run
         await names.apply(cables.target, [])
         assert says(await waiting) == ADDRESS
+
+
+async def test_an_answer_under_way_over_a_connection_comes_when_the_fault_ends(
+    cables, names, server, said, monkeypatch
+):
+    """Its connection is through us, and not every resolver asks again when it is reset."""
+    came, told, answer = threading.Event(), threading.Event(), server.stream
+
+    def hesitates(led, sender):
+        led.recv(1, socket.MSG_PEEK)
+        came.set()
+        told.wait()
+        answer(led, sender)
+
+    monkeypatch.setattr(server, "stream", hesitates)
+    await names.apply(cables.target, [replace(RULE, patterns=(NAME,))])
+    with opened(cables.target, server.address, socket.SOCK_STREAM) as over:
+        query = dns.message.make_query("spared.example", "A")
+        waiting = asyncio.create_task(asyncio.to_thread(sent, over, query))
+        await asyncio.to_thread(came.wait)
+        ending = asyncio.create_task(names.apply(cables.target, []))
+        try:
+            while await asyncio.to_thread(said) != ADDRESS:
+                pass  # each look lets others run
+        finally:
+            told.set()
+        assert says(await waiting) == ADDRESS
+        await ending
 
 
 def _lives(pid):
