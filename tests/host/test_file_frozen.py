@@ -1,4 +1,4 @@
-"""Targets that stand still in a frozen cgroup: they get their true files back when they go on."""
+"""Targets that stand still in a frozen cgroup, or get little of a processor: they lose no file."""
 
 import os
 import secrets
@@ -121,3 +121,70 @@ def test_nothing_is_mounted_over_a_frozen_target(program, faults):
     assert "ok" in held.set(slow(program))
     held.ask("quit")
     true_again(program)
+
+
+WRITERS = r"""
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+static volatile int going = 1;
+static int errors[16];
+static void *writes(void *at) {
+    char name[32];
+    long number = (long)at;
+    snprintf(name, sizeof name, "%ld", number);
+    int file = open(name, O_RDWR | O_CREAT, 0600);
+    while (going) errors[number] += pwrite(file, "x", 1, 0) < 0;
+    return 0;
+}
+int main(int n, char **argv) {
+    pthread_t running[16];
+    int most = 0;
+    if (chdir(argv[1])) return 1;
+    for (long i = 0; i < 16; i++) pthread_create(&running[i], 0, writes, (void *)i);
+    usleep(100000);
+    puts("ready"); fflush(stdout);
+    getchar();
+    going = 0;
+    for (int i = 0; i < 16; i++) pthread_join(running[i], 0);
+    for (int i = 0; i < 16; i++) most = errors[i] > most ? errors[i] : most;
+    printf("%d\n", most);
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def slowly(programs):
+    """A program that has a processor for a twentieth of the time."""
+    mounted = cgroups.mounts(Path("/proc/self/mountinfo").read_text())
+    points = {name: mount.point for mount in mounted for name in mount.controllers}
+    if "cpu" not in points:
+        pytest.skip("the processor is not limited by a cgroup of v1 here")
+    program = programs()
+    folder = points["cpu"] / f"squall-test-{secrets.token_hex(4)}"
+    folder.mkdir()
+    (folder / "cgroup.procs").write_text(str(program.pid))
+    program.quota = folder / "cpu.cfs_quota_us"
+    yield program
+    program.end()
+    wait(lambda: not Path(f"/proc/{program.pid}").exists())
+    folder.rmdir()
+
+
+def test_threads_that_wait_for_a_processor_see_no_more_than_one_error(slowly, faults, tmp_path):
+    program = slowly
+    (tmp_path / "writers.c").write_text(WRITERS)
+    binary = tmp_path / "writers"
+    subprocess.run(["gcc", "-pthread", "-o", binary, f"{binary}.c"], check=True)
+    pipes = "stdin=subprocess.PIPE, stdout=subprocess.PIPE"
+    program.ask(f"p = subprocess.Popen(['{binary}', d], {pipes})")
+    assert program.ask("p.stdout.readline()") == "b'ready\\n'"
+    held = faults(program)
+    assert "ok" in held.set(volume(program.directory, methods=["write"], latency_us=1))
+    program.quota.write_text("1000")
+    os.kill(held.processes()[0], signal.SIGKILL)
+    wait(lambda: not program.mounts(), within=30)
+    program.quota.write_text("-1")
+    assert program.ask("int(p.communicate(b'.')[0])") in {"0", "1"}

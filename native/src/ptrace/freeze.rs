@@ -9,6 +9,9 @@ use super::thread::{tracer, Report};
 use super::Thread;
 use crate::rpc::Refusal;
 
+/// How long to wait for those who run, where they would see errors if they were let go.
+const NUDGED: Duration = Duration::from_secs(1);
+
 /// Stops processes, and keeps an eye on threads that have not stopped when asked.
 #[derive(Default)]
 pub struct Freezer {
@@ -28,13 +31,14 @@ pub struct Frozen<'a> {
 impl Freezer {
     /// Stops all that `processes` names, again and again until it names no other.
     ///
-    /// Then `nudge` may help those who do not stop. Who has not stopped after `patience` twice is told
+    /// Then `nudge` may help those who do not stop; it is the end of what they use, so whoever only
+    /// waits for a processor is waited for longer. Who has not stopped after `patience` twice is told
     /// by `Frozen::is_still`.
     pub fn freeze(
         &mut self,
         processes: impl Fn() -> Vec<i32>,
         patience: Duration,
-        nudge: &mut dyn FnMut(),
+        nudge: Option<&mut dyn FnMut()>,
     ) -> Frozen<'_> {
         self.settle();
         let started = Instant::now();
@@ -69,8 +73,12 @@ impl Freezer {
                 break;
             }
         }
-        nudge();
+        let nudged = nudge.map(|nudge| nudge()).map(|()| Instant::now());
         frozen.await_stops(&mut asked, Instant::now() + patience);
+        let running = |asked: &[(i32, Thread)]| asked.iter().any(|(pid, one)| runs(*pid, one.tid));
+        while nudged.is_some_and(|since| since.elapsed() < NUDGED) && running(&asked) {
+            frozen.await_stops(&mut asked, Instant::now() + patience);
+        }
         for (pid, thread) in asked {
             frozen.moving.insert(pid);
             frozen.freezer.lingering.push(thread);
@@ -160,11 +168,17 @@ fn ask(pid: i32, tid: i32) -> Result<Option<Thread>, Refusal> {
 }
 
 fn has_ended(pid: i32, tid: i32) -> bool {
+    matches!(state(pid, tid), None | Some('Z' | 'X'))
+}
+
+/// Does it run, or would if it were its turn?
+fn runs(pid: i32, tid: i32) -> bool {
+    state(pid, tid) == Some('R')
+}
+
+fn state(pid: i32, tid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn refusal(pid: i32, tid: i32, error: &io::Error) -> Refusal {

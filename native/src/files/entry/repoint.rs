@@ -91,13 +91,8 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
             break;
         }
         let stop = Instant::now();
-        let mut nudge = manner.nudge.take();
         let all = || processes(&namespaces);
-        let mut frozen = freezer.freeze(all, PATIENCE, &mut || {
-            if let Some(nudge) = nudge.take() {
-                nudge();
-            }
-        });
+        let mut frozen = freezer.freeze(all, PATIENCE, manner.nudge.take());
         let done = rounds(&mut works, &frozen, manner.at_once);
         let refused = frozen.refused.take();
         drop(frozen);
