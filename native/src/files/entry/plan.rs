@@ -32,6 +32,8 @@ pub struct Orders<'a> {
     pub swaps: Vec<Swap<'a>>,
     pub remaps: Vec<Remap<'a>>,
     pub stays: Vec<&'a OwnedFd>,
+    /// Locks on what was moved earlier: a process loses its own on a file that it closes once more.
+    pub locks: Vec<(i32, Lock)>,
 }
 
 /// What is moved in one stop.
@@ -50,6 +52,10 @@ struct Unit<'a> {
     mappings: Vec<&'a Mapping>,
 }
 
+/// So often may a file be open that all of it is moved at once on the way in: who has it open here
+/// does not meet the locks of who has it open there.
+const TOGETHER: usize = 64;
+
 /// Plans for those who stand still; at most `most` descriptors, but one file at least.
 pub fn plan<'a>(
     all: &'a [Description],
@@ -57,6 +63,7 @@ pub fn plan<'a>(
     found: &'a Found,
     frozen: &Frozen<'_>,
     most: usize,
+    entering: bool,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
     for stay in &found.stays {
@@ -86,7 +93,10 @@ pub fn plan<'a>(
     let mut swaps = 0;
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
-        if !locked && unit.mappings.is_empty() {
+        let few = entering && unit.descriptions.len() <= TOGETHER;
+        // Else what is open is each for itself.
+        let together = locked || few || !unit.mappings.is_empty();
+        if !together {
             let before = unit.descriptions.len();
             unit.descriptions
                 .retain(|index| all[*index].instead.is_some());
@@ -97,7 +107,10 @@ pub fn plan<'a>(
             continue;
         }
         swaps += unit.descriptions.len();
-        plan.postponed += add(&mut plan, all, opened, &unit, frozen, locked);
+        plan.postponed += add(&mut plan, all, opened, &unit, frozen, (locked, together));
+        if locked && !unit.mappings.is_empty() {
+            relock(&mut plan, all, inode, frozen);
+        }
     }
     plan
 }
@@ -109,7 +122,7 @@ fn add<'a>(
     opened: &'a Opened,
     unit: &Unit<'a>,
     frozen: &Frozen<'_>,
-    locked: bool,
+    (locked, together): (bool, bool),
 ) -> usize {
     let ready = |index: &usize| {
         let one = &all[*index];
@@ -120,10 +133,8 @@ fn add<'a>(
                 .all(|holder| frozen.is_still(holder.task.pid))
     };
     let mapped = |one: &&Mapping| frozen.is_still(one.pid) && opened.of(one).is_some();
-    // Without mappings and locks, what is open is each for itself.
-    let apart = unit.mappings.is_empty() && !locked;
     let all_ready = unit.descriptions.iter().all(ready) && unit.mappings.iter().all(mapped);
-    if !apart && !all_ready {
+    if together && !all_ready {
         return 1;
     }
     let mut postponed = 0;
@@ -169,6 +180,18 @@ fn add<'a>(
         }
     }
     postponed
+}
+
+/// Has locks taken again that were moved earlier, by those who map the same file anew now.
+fn relock(plan: &mut Plan<'_>, all: &[Description], inode: u64, frozen: &Frozen<'_>) {
+    for one in all.iter().filter(|one| one.done && one.inode == inode) {
+        for (holder, lock) in locks::of(one) {
+            let orders = plan.orders.get_mut(&holder.task);
+            if let Some(orders) = orders.filter(|_| frozen.is_still(holder.task.pid)) {
+                orders.locks.push((holder.number, lock));
+            }
+        }
+    }
 }
 
 fn taken_by(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
