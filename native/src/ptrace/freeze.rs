@@ -100,11 +100,6 @@ impl Frozen<'_> {
         !self.moving.contains(&pid) && self.stopped.contains_key(&pid)
     }
 
-    /// Does everybody stand still who may be stopped by us?
-    pub fn is_complete(&self) -> bool {
-        self.moving.is_empty() || self.refused.is_some()
-    }
-
     pub fn thread(&self, pid: i32, tid: i32) -> Option<&Thread> {
         self.stopped.get(&pid)?.iter().find(|one| one.tid == tid)
     }

@@ -14,7 +14,6 @@ pub mod place;
 mod places;
 mod plan;
 pub mod repoint;
-mod report;
 pub mod restore;
 pub mod scan;
 #[cfg(test)]

@@ -50,11 +50,8 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         .find(|one| one.id == below && one.is_shared());
     let entry = open_namespace(pid).map_err(|error| refused("enter the container of", &error))?;
     let point = shared.as_ref().map(|one| one.point.as_path());
-    // While all stand still: nobody opens a file there, and locks it, that others have open here.
-    let mut put = || {
-        attach::put(&entry, &mount, &place.directory, point)
-            .map_err(|error| refused("mount over", &error))
-    };
+    attach::put(&entry, &mount, &place.directory, point)
+        .map_err(|error| refused("mount over", &error))?;
     let id = mount_of(&mount).map_err(|error| refused("look at the mount over", &error))?;
     let from = Where {
         namespaces: BTreeSet::from([own]),
@@ -69,14 +66,16 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         kept: &[],
     };
     let manner = Manner {
-        begin: Some(&mut put),
-        ..Manner::default()
+        nudge: None,
+        at_once: false,
     };
-    let job = Job {
-        from: &from,
-        source: &source,
-    };
-    let moved = repoint(&[job], manner);
+    let moved = repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    );
     let standing = Standing { place, id };
     drop(mount); // it would be in use
     match moved {
@@ -104,7 +103,7 @@ pub fn leave(
     standings: &[&Standing],
     filter: Option<i32>,
     kept: &[OwnedFd],
-    mut abort: Option<&mut dyn FnMut()>,
+    abort: Option<&mut dyn FnMut()>,
     last: bool,
 ) -> Result<Report, Refusal> {
     let found: Vec<BTreeMap<PathBuf, (i32, Vec<Mount>)>> =
@@ -137,23 +136,9 @@ pub fn leave(
         .zip(&sources)
         .map(|(from, source)| Job { from, source })
         .collect();
-    // The same again. Where that fails, there is another way below.
-    let mut finish = || {
-        for (pid, mounts) in found.iter().rev().flat_map(BTreeMap::values) {
-            let Ok(entry) = open_namespace(*pid) else {
-                continue;
-            };
-            let away = |one: &Mount| attach::take_away(&entry, &one.point, one.id, false).is_ok();
-            mounts.iter().rev().all(away);
-        }
-    };
-    let at_once = abort.is_some();
-    let mut nudge = || abort.take().into_iter().for_each(|abort| abort());
     let manner = Manner {
-        at_once,
-        nudge: at_once.then_some(&mut nudge),
-        finish: Some(&mut finish),
-        ..Manner::default()
+        at_once: abort.is_some(),
+        nudge: abort,
     };
     let (mut report, refused) = match repoint(&jobs, manner) {
         Err(refusal) if last => (Report::default(), Err(refusal)),
@@ -195,8 +180,8 @@ pub fn follow(pid: i32, standings: &[&Standing], kept: &[OwnedFd]) -> Result<Rep
             source: &source,
         };
         let manner = Manner {
+            nudge: None,
             at_once: true,
-            ..Manner::default()
         };
         report.merge(repoint(&[job], manner)?);
     }
@@ -239,11 +224,17 @@ pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
         filter: None,
         kept: &[],
     };
-    let job = Job {
-        from: &from,
-        source: &source,
+    let manner = Manner {
+        nudge: None,
+        at_once: false,
     };
-    repoint(&[job], Manner::default())
+    repoint(
+        &[Job {
+            from: &from,
+            source: &source,
+        }],
+        manner,
+    )
 }
 
 /// Mounts that fit, by mount namespace, with a process that is in it.
@@ -289,7 +280,17 @@ pub fn take_away(
             }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
                 // Somebody has opened something since.
-                let _ = repoint(&[*job], Manner::default());
+                let jobs = [Job {
+                    from: job.from,
+                    source: job.source,
+                }];
+                let _ = repoint(
+                    &jobs,
+                    Manner {
+                        nudge: None,
+                        at_once: false,
+                    },
+                );
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(_) if gone(pid, mount) => return Ok(()),

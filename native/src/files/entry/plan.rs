@@ -52,10 +52,6 @@ struct Unit<'a> {
     mappings: Vec<&'a Mapping>,
 }
 
-/// So often may a file be open that all of it is moved at once on the way in: who has it open here
-/// does not meet the locks of who has it open there.
-const TOGETHER: usize = 64;
-
 /// Plans for those who stand still; at most `most` descriptors, but one file at least.
 pub fn plan<'a>(
     all: &'a [Description],
@@ -63,7 +59,6 @@ pub fn plan<'a>(
     found: &'a Found,
     frozen: &Frozen<'_>,
     most: usize,
-    entering: bool,
 ) -> Plan<'a> {
     let mut plan = Plan::default();
     for stay in &found.stays {
@@ -93,9 +88,8 @@ pub fn plan<'a>(
     let mut swaps = 0;
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
-        let few = entering && unit.descriptions.len() <= TOGETHER;
-        // Else what is open is each for itself.
-        let together = locked || few || !unit.mappings.is_empty();
+        // Without mappings and locks, what is open is each for itself.
+        let together = locked || !unit.mappings.is_empty();
         if !together {
             let before = unit.descriptions.len();
             unit.descriptions

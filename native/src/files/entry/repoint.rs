@@ -8,13 +8,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::carry_out::carry_out;
 use super::descriptions::Descriptions;
 use super::instead::{self, Opened, Source, Way};
 use super::mappings::{self, Mapping};
 use super::places::{self, Stay};
 use super::plan::{plan, Found};
-pub use super::report::Report;
 use super::scan::{go_on, processes, Where};
 use crate::ptrace::freeze::{Freezer, Frozen};
 use crate::rpc::Refusal;
@@ -25,11 +26,7 @@ const STOP: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_millis(30);
 /// How long to try again with those who never stop.
 const GIVE_UP: Duration = Duration::from_secs(10);
-/// How long to wait for a moment in which everybody stands still, for the mount to come or go.
-const FOR_ALL: Duration = Duration::from_secs(1);
 const FIRST_SLICE: usize = 200;
-/// Of what has come since the look before a stop, so much is opened within it.
-const LATE: usize = 50;
 const LARGE_SLICE: usize = 1_000;
 /// Where all is moved in one stop.
 const LARGEST_SLICE: usize = 3_000;
@@ -37,21 +34,27 @@ const LARGEST_SLICE: usize = 3_000;
 const UNSTOPPABLE: &str = "its process could not be stopped";
 const FOREIGN: &str = "its program is for another kind of processor";
 
+/// What was done.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub descriptors: usize,
+    pub mappings: usize,
+    pub directories: usize,
+    /// What stays where it was, by reason.
+    pub left: BTreeMap<String, usize>,
+    pub stops: usize,
+    pub longest_stop_us: u64,
+}
+
 /// How to go about it.
-#[derive(Default)]
 pub struct Manner<'a> {
-    /// Run once, when all have been asked to stand still: who waits for us, does so no longer.
+    /// Run once, when all stand still that can.
     pub nudge: Option<&'a mut dyn FnMut()>,
-    /// Run once, when all stand still that can, and before anything is moved.
-    pub begin: Option<&'a mut dyn FnMut() -> Result<(), Refusal>>,
-    /// Run while all stand still, and all has been moved: nobody is in both places at once.
-    pub finish: Option<&'a mut dyn FnMut()>,
     /// Everything in one stop, however long that takes.
     pub at_once: bool,
 }
 
 /// One place to move from, and where to.
-#[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub from: &'a Where,
     pub source: &'a Source<'a>,
@@ -75,18 +78,16 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
     go_on(&namespaces)?;
     let mut freezer = Freezer::default();
     let (mut stops, mut longest) = (0, Duration::ZERO);
-    let (mut stuck, started) = (0, Instant::now());
+    let mut stuck = 0;
     let (mut moved, mut progress) = (0, Instant::now());
     loop {
         let mut clean = true;
         for work in &mut works {
             clean &= work
-                .look(&processes(&work.from.namespaces), work.slice)
+                .look(&processes(&work.from.namespaces), true)
                 .is_empty();
         }
-        let patient = started.elapsed() < FOR_ALL;
-        let done = manner.finish.is_none() || !patient;
-        if clean && done && manner.nudge.is_none() && manner.begin.is_none() {
+        if clean && manner.nudge.is_none() {
             break;
         }
         let stop = Instant::now();
@@ -97,21 +98,7 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
                 nudge();
             }
         });
-        let together = frozen.is_complete() || !patient;
-        if manner.begin.is_some() && !together {
-            drop(frozen);
-            longest = longest.max(stop.elapsed());
-            std::thread::sleep(PATIENCE);
-            continue;
-        }
-        let begun = manner.begin.take().map_or(Ok(()), |begin| begin());
-        let done = begun.and_then(|()| rounds(&mut works, &frozen, manner.at_once));
-        let now: usize = works.iter_mut().map(Work::remember).sum();
-        if matches!(done, Ok(0)) && together {
-            if let Some(finish) = manner.finish.take() {
-                finish();
-            }
-        }
+        let done = rounds(&mut works, &frozen, manner.at_once);
         let refused = frozen.refused.take();
         drop(frozen);
         let took = stop.elapsed();
@@ -120,6 +107,7 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         if let Some(refusal) = refused.filter(|_| postponed > 0) {
             return Err(refusal); // all others have been moved
         }
+        let now: usize = works.iter_mut().map(Work::remember).sum();
         if now > moved {
             (moved, progress) = (now, Instant::now());
         } else if postponed > 0 && progress.elapsed() > GIVE_UP {
@@ -168,6 +156,18 @@ fn rounds(works: &mut [Work<'_>], frozen: &Frozen<'_>, all: bool) -> Result<usiz
 }
 
 impl Report {
+    /// Adds what was done at another time.
+    pub fn merge(&mut self, other: Self) {
+        self.descriptors += other.descriptors;
+        self.mappings += other.mappings;
+        self.directories += other.directories;
+        self.stops += other.stops;
+        self.longest_stop_us = self.longest_stop_us.max(other.longest_stop_us);
+        for (reason, count) in other.left {
+            *self.left.entry(reason).or_default() += count;
+        }
+    }
+
     fn add(&mut self, work: &Work<'_>) {
         self.descriptors += work.report.descriptors;
         self.mappings += work.report.mappings;
@@ -211,8 +211,8 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Looks at everybody; of what has just been found, so many are opened at most.
-    fn look(&mut self, pids: &[i32], most: usize) -> Found {
+    /// Looks at everybody; what has just been found is opened where `open` says so.
+    fn look(&mut self, pids: &[i32], open: bool) -> Found {
         let able = pids.iter().filter(|pid| !self.unable.contains(pid));
         let pids: &[i32] = &able.copied().collect::<Vec<i32>>();
         self.descriptions.look(self.from, pids);
@@ -224,11 +224,11 @@ impl<'a> Work<'a> {
         let again = self.source.way == Way::Again;
         let places = pids.iter().filter(|_| !again); // a working directory stays as it is
         let mut stays: Vec<Stay> = places.flat_map(|pid| places::of(self.from, *pid)).collect();
-        if most > 0 {
+        if open {
             // No more than can be moved at once: descriptors of ours are not without end.
             let new = self.descriptions.all.iter_mut();
             let new = new.filter(|one| one.instead.is_none() && !one.done);
-            for one in new.take(most) {
+            for one in new.take(self.slice) {
                 one.instead = Some(self.source.open(one));
             }
             self.opened.prepare(self.source, &mappings);
@@ -272,16 +272,10 @@ impl<'a> Work<'a> {
     /// While all stand still: looks again, and moves as much as fits. Gives how much was postponed.
     fn round(&mut self, frozen: &Frozen<'_>) -> Result<usize, Refusal> {
         let pids: Vec<i32> = processes(&self.from.namespaces);
-        let most = match self.source.way {
-            Way::In => LATE, // the rules of its filter do nothing yet
-            Way::Out => self.slice,
-            Way::Again => 0,
-        };
-        let found = self.look(&pids, most);
+        let found = self.look(&pids, self.source.way == Way::Out);
         let started = Instant::now();
         let all = &self.descriptions.all;
-        let entering = self.source.way == Way::In;
-        let plan = plan(all, &self.opened, &found, frozen, self.slice, entering);
+        let plan = plan(all, &self.opened, &found, frozen, self.slice);
         let mut failed = 0;
         for (task, orders) in &plan.orders {
             match carry_out(frozen, *task, orders) {

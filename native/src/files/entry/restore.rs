@@ -146,8 +146,8 @@ fn give_back(left: &Left) -> Result<Report, Refusal> {
         source: &source,
     });
     let manner = Manner {
+        nudge: None,
         at_once: true,
-        ..Manner::default()
     };
     let mut report = repoint(&jobs, manner)?;
     take_away(pid, copy, &directory, &jobs[1], &mut report)?;
