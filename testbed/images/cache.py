@@ -33,15 +33,26 @@ def kept(name: str, fingerprint: str, make: Callable[[Path], None]) -> Path:
     folder = cache_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}@{fingerprint}"
+    if _is_used(path):  # what is there waits for nobody who makes another one
+        return path
     with _locked(folder / f"{name}.lock"):
-        if not path.exists():
+        if not _is_used(path):
             with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as scratch:
                 made = Path(scratch, "made")
                 make(made)
                 made.rename(path)
-        os.utime(path)
+            os.utime(path)
         _forget(sorted(folder.glob(f"{name}@*"), key=lambda one: one.stat().st_mtime)[:-KEPT])
     return path
+
+
+def _is_used(path: Path) -> bool:
+    """Mark what is there as used just now; False where nothing is."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class Installed:
     ) -> Iterator["Experiment"]:
         """Create an experiment on pods with `app: client`, unless the spec says other."""
         self._number += 1
-        name = f"{spec.get('action', 'stress')}-{self._number}"
+        name = f"{spec.get('action', kind).lower()}-{self._number}"
         client = {"mode": "all", "selector": selector(namespace, app="client")}
         metadata = {"name": name, "namespace": namespace}
         self.kubectl(

@@ -1,5 +1,10 @@
-"""Which pins of the lock go into the image."""
+"""Which pins of the lock go into the image, and what is kept of what was built."""
 
+from pathlib import Path
+
+import pytest
+
+from testbed.images.cache import KEPT, kept
 from testbed.images.wheels import requirements, runtime_part
 
 LOCK = """anyio==4.16.0 \\
@@ -42,3 +47,18 @@ def test_no_tool_is_in_the_image() -> None:
     named = {line.partition("==")[0] for line in requirements().splitlines() if "==" in line}
     assert {"pydantic", "pydantic-core", "lightkube"} <= named
     assert not named & {"pytest", "mypy", "ruff", "hypothesis", "schemathesis", "import-linter"}
+
+
+def test_what_is_there_waits_for_nobody_who_makes_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = kept("part", "0", lambda made: made.touch())
+
+    def make(made: Path) -> None:
+        made.write_text(kept("part", "0", lambda _: pytest.fail("made twice")).name)
+
+    assert kept("part", "1", make).read_text() == first.name
+    for number in range(2, KEPT + 1):
+        kept("part", str(number), lambda made: made.touch())
+    assert not first.exists()

@@ -102,11 +102,14 @@ def made(program, name="a"):
     program.ask(f"os.write({name}, b'true')")
 
 
-def end(held, how):
+def end(program, held, how):
     if how == "quit":
         held.ask("quit")
-    else:
+    elif how == "killed":
         os.kill(held.processes()[0], signal.SIGKILL)
+    else:
+        kill_both(held)
+        restored(program)
 
 
 @pytest.mark.parametrize("how", ["quit", "killed"])
@@ -122,7 +125,7 @@ def test_a_file_that_others_have_renamed_is_not_taken_for_another(programs, faul
     (data / "a").write_text("else")
     (data / "c").mkdir()
     (data / "c.1" / "here").touch()
-    end(held, how)
+    end(program, held, how)
     wait(lambda: not program.mounts())
     assert program.ask("os.pread(a, 4, 0), m[:]") == f"({TRUE}, {TRUE})"
     assert program.ask("os.write(a, b'more'), os.listdir('.')") == "(4, ['here'])"
@@ -191,6 +194,26 @@ def test_who_is_traced_gets_its_files_back_once_its_tracer_lets_go(programs, fau
     os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("how", ["quit", "killed", "both"])
+def test_what_was_written_through_a_mapping_is_not_lost(programs, faults, how):
+    """A database keeps there what it has committed."""
+    program = programs()
+    made(program)
+    program.ask("os.ftruncate(a, 5 * 4096 + 10); m = mmap.mmap(a, 0)")
+    held = faults(program)
+    held.set(volume(program.directory, **SLOW))
+    program.ask("m[4096:4100] = m[-4:] = b'more'")
+    program.ask("os.pwrite(a, b'else', 8192)")
+    end(program, held, how)
+    wait(lambda: not program.mounts())
+    assert program.ask("m[:4], m[4096:4100], m[8192:8196], m[-4:]") == (
+        f"({TRUE}, b'more', b'else', b'more')"
+    )
+    true = (program.directory / "a").read_bytes()
+    assert (true[4096:4100], true[8192:8196], true[-4:]) == (b"more", b"else", b"more")
+    assert len(true) == 5 * 4096 + 10
+
+
 LOCKED = """
 import os, sys, time
 a = os.open(sys.argv[1], os.O_RDWR)
@@ -206,7 +229,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", ["quit", "killed"])
+@pytest.mark.parametrize("how", ["quit", "killed", "both"])
 def test_a_sandbox_that_was_made_over_the_filter_gets_the_true_files(
     programs, faults, tmp_path, how
 ):
@@ -219,7 +242,7 @@ def test_a_sandbox_that_was_made_over_the_filter_gets_the_true_files(
     program.ask(f"p = subprocess.Popen({sandbox} '{tmp_path}/locked.py', d + 'a'])")
     data = program.directory
     wait((data / "a.ready").exists)
-    end(held, how)
+    end(program, held, how)
     wait(lambda: not program.mounts() and not held.processes())
     (data / "a.go").touch()
     wait((data / "a.done").exists)
@@ -282,3 +305,27 @@ def test_whoever_moves_files_may_die_at_each_of_its_steps(programs, faults):
     for leftover in set(after["fd"]) - set(before["fd"]):  # of the moment when it is being entered
         assert after["fd"].pop(leftover)[0].startswith("socket:")
     assert after == before
+
+
+def test_whoever_looks_below_a_dead_filter_may_die_at_each_of_its_steps(programs, faults):
+    """With its parent, as all programs of a container that is killed: our mark must stay."""
+    program = programs()
+    before = opened(program)
+    held = faults(program)
+    held.set(volume(program.directory, **SLOW))
+    kill_both(held)
+    command = [NODE, "files-restore", "--pid", str(program.pid)]
+    calls = {"mount": 1, "open_tree": 6, "move_mount": 2, "umount2": 1}
+    stood = set()
+    for call, last in calls.items():
+        for when in range(1, last + 1):
+            for _ in range(2):  # the second one finds what the first one has left
+                blows = {call: when, "wait4": 1}
+                inject = [f"--inject={name}:signal=KILL:when={n}" for name, n in blows.items()]
+                trace = ["strace", "-f", "-o", "/dev/null", *inject]
+                subprocess.run([*trace, *command], check=False, capture_output=True)
+                (mark,) = program.mounts()
+                stood.add(mark.split()[4])
+    assert stood == {str(program.directory), "/proc/driver"}
+    restored(program)
+    assert program.picture() == before

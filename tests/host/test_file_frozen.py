@@ -16,18 +16,21 @@ from testbed.entered import NODE, volume, wait
 pytestmark = [pytest.mark.host, pytest.mark.timeout(120)]
 
 
-class Freezer:
-    """A cgroup of one program, of v1 where the host has that freezer, else of v2."""
+def points():
+    """Where hierarchies with a freezer are: that of v1, that of v2, or both beside one another."""
+    mounted = cgroups.mounts(Path("/proc/self/mountinfo").read_text())
+    found = {name: mount.point for mount in mounted for name in mount.controllers}
+    return {name: found[name] for name in ("freezer", cgroups.UNIFIED) if name in found}
 
-    def __init__(self, pid):
-        mounted = cgroups.mounts(Path("/proc/self/mountinfo").read_text())
-        points = {name: mount.point for mount in mounted for name in mount.controllers}
-        old = "freezer" in points
+
+class Freezer:
+    """A cgroup of one program."""
+
+    def __init__(self, pid, hierarchy):
         self._switch, self._stop, self._go = (
-            ("freezer.state", "FROZEN", "THAWED") if old else ("cgroup.freeze", "1", "0")
+            ("freezer.state", "FROZEN", "THAWED") if hierarchy else ("cgroup.freeze", "1", "0")
         )
-        root = points["freezer" if old else cgroups.UNIFIED]
-        self._folder = root / f"squall-test-{secrets.token_hex(4)}"
+        self._folder = points()[hierarchy] / f"squall-test-{secrets.token_hex(4)}"
         self._folder.mkdir()
         (self._folder / "cgroup.procs").write_text(str(pid))
 
@@ -49,10 +52,10 @@ class Freezer:
         self._folder.rmdir()
 
 
-@pytest.fixture
-def program(programs):
+@pytest.fixture(params=points(), ids=lambda name: f"v{1 if name else 2}")
+def program(request, programs):
     program = programs()
-    freezer = Freezer(program.pid)
+    freezer = Freezer(program.pid, request.param)
     (program.directory / "file").write_text("content")
     program.ask("held = os.open(d + 'file', os.O_RDWR)")
     program.freezer = freezer

@@ -21,6 +21,10 @@ const RECURSION_AVAILABLE: u16 = 0x0080;
 const CHECKING_DISABLED: u16 = 0x0010;
 /// Bits of the operation, which is 0 for a query.
 const OPERATION: u16 = 0x7800;
+/// Bits of the code that answers have.
+const CODE: u16 = 0x000f;
+/// What no client asks at once; its first byte is no letter.
+const MOST_QUESTIONS: u16 = 255;
 
 /// Size of datagrams that we say we can take.
 const OUR_SIZE: u16 = 1232;
@@ -58,11 +62,20 @@ pub enum Says<'a> {
     Addresses(&'a [IpAddr]),
 }
 
-/// Does a message begin as a query does? Enough to tell DNS from what else uses its port.
-pub fn begins_as_query(start: &[u8]) -> bool {
+/// Does a message begin as a query for one name does?
+fn begins_as_query(start: &[u8]) -> bool {
     matches!(number(start, 2), Some(flags) if flags & (ANSWER | OPERATION) == 0)
         && number(start, 4) == Some(1)
         && number(start, 6) == Some(0)
+}
+
+/// Does a message begin as one of a client does, be it a query or a notice, an update, a question
+/// for a cookie alone? Enough to tell DNS from what else uses its port: letters are large numbers,
+/// and a greeting of TLS has a code where only answers have one.
+pub fn begins_as_request(start: &[u8]) -> bool {
+    let plain = matches!(number(start, 2), Some(flags)
+        if flags & (ANSWER | CODE) == 0 && (flags & OPERATION != 0 || number(start, 6) == Some(0)));
+    begins_as_query(start) || plain && number(start, 4).is_some_and(|count| count <= MOST_QUESTIONS)
 }
 
 impl<'m> Query<'m> {

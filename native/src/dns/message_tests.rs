@@ -51,6 +51,41 @@ fn what_is_no_single_question_is_left_alone() {
 }
 
 #[test]
+fn what_a_client_of_dns_says_is_told_from_everything_else() {
+    let dns = |flags: u16, counts: [u16; 4]| {
+        let mut start = vec![0, 7];
+        for part in [&[flags][..], &counts].concat() {
+            start.extend_from_slice(&part.to_be_bytes());
+        }
+        start
+    };
+    for (flags, counts) in [
+        (0x0100, [1, 0, 0, 1]),
+        (0x0100, [2, 0, 0, 0]), // two questions
+        (0x0100, [0, 0, 0, 1]), // none, for a cookie
+        (0x2400, [1, 1, 0, 0]), // NOTIFY
+        (0x2800, [1, 9, 9, 1]), // UPDATE
+        (0x3000, [0, 0, 0, 0]), // DSO
+    ] {
+        assert!(begins_as_request(&dns(flags, counts)), "{flags:#x}");
+    }
+    for (flags, counts) in [(0x8100, [1, 0, 0, 0]), (0x0100, [2, 1, 0, 0])] {
+        assert!(!begins_as_request(&dns(flags, counts)), "{flags:#x}");
+    }
+    let foreign: [&[u8]; 6] = [
+        b"GET / HTTP/1.1",
+        b"PRI * HTTP/2.0",
+        b"SSH-2.0-OpenSSH",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00\x00",
+        b"\x16\x03\x01\x06\x28\x01\x00\x06\x24\x03\x03\x00\x00\x00",
+        b"\0\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ];
+    for stream in foreign {
+        assert!(!begins_as_request(&stream[2..]), "{stream:?}");
+    }
+}
+
+#[test]
 fn an_answer_repeats_id_question_and_wishes() {
     let asked = query("Ab.c", A);
     let said = Query::parse(&asked).unwrap().answer(&Says::Code(2), 512);

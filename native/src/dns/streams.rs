@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use super::end::{length_of, put, whole_messages, End, OUT};
-use super::message::begins_as_query;
+use super::message::begins_as_request;
 use super::passage::NO_SERVER;
 use super::sockets::{connecting, ends_by_reset, original_destination, Epoll};
 use crate::system;
@@ -208,7 +208,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Takes complete queries out of what the client has sent.
+    /// Takes complete messages out of what the client has sent.
     fn queries(&mut self) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         let input = &mut self.client.input;
@@ -217,7 +217,7 @@ impl Pair {
             let rest = &input[at..];
             let Some(length) = length_of(rest) else { break };
             let start = &rest[2..rest.len().min(2 + HEADER)];
-            if length < HEADER || (start.len() == HEADER && !begins_as_query(start)) {
+            if length < HEADER || (start.len() == HEADER && !begins_as_request(start)) {
                 self.foreign = true;
                 break;
             }

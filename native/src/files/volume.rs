@@ -34,9 +34,10 @@ impl Held {
             move |error: std::io::Error| Refusal::of_kernel(doing, &error)
         };
         let rules = Arc::new(Rules::new(&quiet(volume))?);
-        let device = attach::device().map_err(kernel("open /dev/fuse"))?;
+        let device = attach::device().map_err(kernel("open /dev/fuse (kernel module fuse)"))?;
         let copy = |fd: &OwnedFd| fd.try_clone().map_err(kernel("descriptor"));
-        let mount = attach::make(&device, &place.directory).map_err(kernel("make a fuse mount"))?;
+        let mount = attach::make(&device, &place.directory)
+            .map_err(kernel("make a fuse mount (kernel module fuse)"))?;
         let filter = Filter::new(copy(&device)?, copy(&place.directory)?, Arc::clone(&rules))
             .map_err(kernel("filter"))?;
         filter.keep_with(guardian.keeper().map_err(kernel("descriptor"))?);

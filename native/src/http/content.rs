@@ -7,10 +7,10 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
-use super::change::LONGEST_BODY;
+use super::bodies::{self, Share};
 use super::edit::{self, Body};
 use super::grpc::Cut;
-use super::rules::{add_one, Armed};
+use super::rules::Armed;
 
 /// A body on its way.
 pub enum Content {
@@ -33,16 +33,14 @@ pub async fn change(
             None
         }
         Body::Needed => {
-            let mut data = Vec::new();
+            let (mut data, mut share) = (Vec::new(), Share::default());
             while let Some(part) = body.data().await {
                 let part = part.map_err(reason)?;
                 data.extend_from_slice(&part);
                 let _ = body.flow_control().release_capacity(part.len());
-                if data.len() > LONGEST_BODY {
-                    rules
-                        .iter()
-                        .for_each(|armed| add_one(&armed.tally.unpatchable));
-                    return Ok(Content::Started(data.into(), body));
+                if let Err(why) = share.grow(data.len()) {
+                    bodies::unpatched(rules, why);
+                    return Ok(Content::Started(bodies::held(data), body));
                 }
             }
             Some(data)
@@ -50,7 +48,7 @@ pub async fn change(
     };
     let new = edit::body(rules, came);
     headers.insert(http::header::CONTENT_LENGTH, new.len().into());
-    Ok(Content::Whole(new.into()))
+    Ok(Content::Whole(new))
 }
 
 impl Content {

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::listening::{Led, IPV6};
 use super::room::Entrance;
 use crate::bpf::{self, Assembler, Compute, Function, If, Purpose, Width};
 use crate::system::{check, own};
@@ -20,7 +21,8 @@ use crate::system::{check, own};
 /// what anybody else uses there.
 pub const OUR_NETWORK: [u8; 3] = [127, 83, 81];
 
-const PORTS: u32 = 1024;
+/// As many ports can be led to us, each for IPv4 and IPv6.
+const PORTS: u32 = 2048;
 /// As many connections can be at once.
 pub const CONNECTIONS: u32 = 1 << 17;
 
@@ -31,10 +33,10 @@ const VALUE_BYTES: usize = 20;
 
 /// The hooks of one network namespace.
 pub struct Hooks {
-    ports: OwnedFd,
+    /// Which ports are led to us.
+    pub led: Led,
     clients: OwnedFd,
     cookie: u64,
-    led: Vec<u16>,
     /// Whether servers are told their clients' own addresses.
     pub address_kept: bool,
     _links: Vec<OwnedFd>,
@@ -59,28 +61,13 @@ impl Hooks {
             Err(error) => crate::system::log(&format!("servers see us as client: {error}")),
         }
         let hooks = Self {
-            ports,
+            led: Led::new(ports, listeners)?,
             clients,
             cookie,
-            led: Vec::new(),
             address_kept,
             _links: links,
         };
         Ok((hooks, entrance))
-    }
-
-    /// Leads exactly these ports to us from now on; gives those that were not led before.
-    pub fn lead(&mut self, ports: &[u16]) -> io::Result<Vec<u16>> {
-        let new = |port: &&u16| !self.led.contains(port);
-        let new: Vec<u16> = ports.iter().filter(new).copied().collect();
-        for port in &new {
-            bpf::insert(&self.ports, &u32::from(*port).to_ne_bytes(), &[1])?;
-        }
-        for port in self.led.iter().filter(|port| !ports.contains(port)) {
-            bpf::remove(&self.ports, &u32::from(*port).to_ne_bytes())?;
-        }
-        self.led = ports.to_vec();
-        Ok(new)
     }
 
     pub fn clients(&self) -> io::Result<Clients> {
@@ -91,6 +78,12 @@ impl Hooks {
     }
 }
 
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        let _ = self.led.lead(&[]); // its links end all of it in any case
+    }
+}
+
 /// For whom our connections to servers are.
 pub struct Clients {
     table: OwnedFd,
@@ -98,6 +91,13 @@ pub struct Clients {
 }
 
 impl Clients {
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            table: self.table.try_clone()?,
+            cookie: self.cookie,
+        })
+    }
+
     /// What comes from `ours` passes, and the server sees `client`.
     pub fn insert(&self, ours: SocketAddr, client: SocketAddr) -> io::Result<()> {
         let mut value = [0; VALUE_BYTES];
@@ -164,11 +164,15 @@ fn lead(ports: &OwnedFd, clients: &OwnedFd, sockets: &OwnedFd, cookie: u64) -> A
     const LOCAL_PORT: i16 = 60;
     const SOCKET: u8 = 7;
     let mut a = Assembler::default();
-    let (pass, v6, look) = (a.label(), a.label(), a.label());
+    let (pass, v6, look, four) = (a.label(), a.label(), a.label(), a.label());
     a.copy(CONTEXT, 1);
     a.load(Width::Word, 0, CONTEXT, PROTOCOL);
     a.jump_if(0, If::NotEqual, libc::IPPROTO_TCP, pass);
     a.load(Width::Word, 0, CONTEXT, LOCAL_PORT);
+    a.load(Width::Word, 1, CONTEXT, FAMILY);
+    a.jump_if(1, If::Equal, AF_INET, four);
+    a.compute(Compute::Or, 0, IPV6 as i32);
+    a.place(four);
     a.store(Width::Word, FP, WORD, 0);
     look_up(&mut a, ports, WORD);
     a.jump_if(0, If::Equal, 0, pass);

@@ -3,6 +3,7 @@
 //! What leads connections to it ends with it, by the kernel's own hand. So it fails open.
 
 mod base64;
+mod bodies;
 mod change;
 mod content;
 mod edit;
@@ -16,6 +17,8 @@ mod head;
 mod hooks;
 mod http2;
 mod lines;
+mod listening;
+mod merge;
 mod parts;
 mod proxy;
 mod redirect;
@@ -66,6 +69,7 @@ impl Held {
     /// Starts to serve whom nobody is led to as yet.
     fn start(lease: f64) -> Result<Self, Failure> {
         system::raise_descriptors(0); // a connection takes two
+        system::give_large_memory_back();
         let listeners = Listeners::open().map_err(failure("listen"))?;
         let incoming = listeners.incoming.each_ref();
         let incoming = incoming.map(|one| one.as_ref().map(AsRawFd::as_raw_fd));
@@ -78,6 +82,8 @@ impl Held {
             |one: &Option<std::net::TcpListener>| Some(one.as_ref()?.local_addr().ok()?.port());
         let redirect = Redirect::new(listeners.outgoing.each_ref().map(port));
         let world = Arc::new(World::default());
+        let following = hooks.clients().map_err(failure("a descriptor"))?;
+        hooks.led.follow(following, world.clone());
         let shared = world.clone();
         std::thread::spawn(move || {
             let served = proxy::serve(listeners, clients, entrance, shared);
@@ -114,9 +120,9 @@ impl Held {
         let dialled = dialled.map_err(|error| Refusal::of_kernel("list connections", &error))?;
         self.redirect.lead(&outgoing)?;
         let mut older = (Vec::new(), None);
-        if let Some(hooks) = &mut self.hooks {
+        if let Some(hooks) = &self.hooks {
             let of_kernel = |error| Refusal::of_kernel("lead ports to us", &error);
-            let new = hooks.lead(&incoming).map_err(of_kernel)?;
+            let new = hooks.led.lead(&incoming).map_err(of_kernel)?;
             older = (new, Some(hooks.clients().map_err(of_kernel)?));
         }
         self.world.set_rules(rules);

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::group::Group;
-use super::place::{mount_of, open_below, SOURCE, SUBTYPE};
+use super::place::{mount_of, open_below, stat, SOURCE, SUBTYPE};
 use crate::files::messages;
 use crate::system::{check, own};
 
@@ -169,34 +169,6 @@ pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Re
     })
 }
 
-/// Gives the directory below mount `id` of ours, which stands at `point` and which nobody serves.
-///
-/// The mount is replaced by a copy of itself, so that our mark stays where it is: `shared` as in `put`.
-pub fn uncovered(
-    namespace: &File,
-    point: &Path,
-    id: u64,
-    shared: Option<&Path>,
-) -> io::Result<OwnedFd> {
-    let (ours, theirs) = messages::pair()?;
-    inside(namespace, || {
-        let point = Path::new(enter(point)?);
-        drop(known(point, id)?);
-        let copy = open_tree(point, OPEN_TREE_CLONE | libc::AT_SYMLINK_NOFOLLOW as u32)?;
-        let name = CString::new(point.as_os_str().as_bytes())?;
-        // SAFETY: the name outlives the call.
-        check(unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) })?;
-        let below = open_tree(point, libc::AT_SYMLINK_NOFOLLOW as u32)?;
-        {
-            let _group = shared.map(|point| Group::left(point, &below)).transpose()?;
-            move_mount(&copy, &below, 0)?;
-        }
-        messages::send(&theirs, &Value::Null, &[below.as_fd()])
-    })?;
-    let (_, fds) = messages::receive(&ours)?;
-    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
-}
-
 /// Another mount of a directory of that namespace, which stands nowhere yet.
 pub fn double(namespace: &File, directory: &OwnedFd) -> io::Result<OwnedFd> {
     let (ours, theirs) = messages::pair()?;
@@ -218,11 +190,26 @@ pub fn put_over(namespace: &File, mount: &OwnedFd, point: &Path, id: u64) -> io:
     })
 }
 
+/// Puts a mount at `point`, unless what it shows is there already.
+pub fn stand_in(namespace: &File, mount: &OwnedFd, point: &Path) -> io::Result<()> {
+    inside(namespace, || {
+        let there = open_tree(Path::new(enter(point)?), libc::AT_SYMLINK_NOFOLLOW as u32)?;
+        let file = |one: &OwnedFd| {
+            let found = stat(one.as_fd())?;
+            io::Result::Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino))
+        };
+        if file(&there)? == file(mount)? {
+            return Ok(());
+        }
+        move_mount(mount, &there, 0)
+    })
+}
+
 /// Goes to the directory that a mount stands in, and says by which name it does; in a child.
 ///
 /// The container cannot rename what it is mounted over. Directories above it are another matter: it
 /// could have a link in their place that leads to another mount, between one call and the next.
-fn enter(point: &Path) -> io::Result<&OsStr> {
+pub(super) fn enter(point: &Path) -> io::Result<&OsStr> {
     let (Some(above), Some(name)) = (point.parent(), point.file_name()) else {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     };
@@ -235,7 +222,7 @@ fn enter(point: &Path) -> io::Result<&OsStr> {
 }
 
 /// Opens a mount by its name; ESTALE where another one stands there.
-fn known(name: &Path, id: u64) -> io::Result<OwnedFd> {
+pub(super) fn known(name: &Path, id: u64) -> io::Result<OwnedFd> {
     let top = open_tree(name, libc::AT_SYMLINK_NOFOLLOW as u32)?;
     match mount_of(&top)? == id {
         true => Ok(top),
@@ -268,7 +255,7 @@ pub(super) fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result
 }
 
 /// Does something in a mount namespace, in a child: its own stays as it is. One thread only.
-fn inside(namespace: &File, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+pub(super) fn inside(namespace: &File, act: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // SAFETY: this process has one thread, so the child may go on as it likes.
     let child = check(unsafe { libc::fork() })?;
     if child == 0 {

@@ -283,6 +283,8 @@ fn same_file(file: &OwnedFd, other: &libc::statx) -> bool {
 /// What was opened for mappings and working directories, by what it is for.
 #[derive(Default)]
 pub struct Opened {
+    /// Nobody serves what is to be replaced.
+    pub dead: bool,
     pub mapped: HashMap<(PathBuf, bool, u64), Result<OwnedFd, &'static str>>,
     pub directories: HashMap<PathBuf, Option<OwnedFd>>,
     pub traits: HashMap<(i32, u64, u64), Traits>,

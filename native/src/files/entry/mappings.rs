@@ -14,6 +14,9 @@ use crate::ptrace::call::Call;
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const OF_A_FILE: u64 = 1 << 61;
+const FRAME: u64 = (1 << 55) - 1;
+/// Bits of /proc/kpageflags: it was written to, or is on its way to its file.
+const DIRTY: u64 = 1 << 4 | 1 << 8;
 
 /// Letters of VmFlags, and the advice that they come from.
 const ADVICE: [(&str, i32); 7] = [
@@ -96,18 +99,45 @@ impl Mapping {
         }
     }
 
+    /// What the kernel says of each page, as in /proc/PID/pagemap.
+    fn pages(&self) -> io::Result<Vec<u64>> {
+        let page = page();
+        let mut words = vec![0; (self.length() / page) as usize * 8];
+        let pagemap = File::open(format!("/proc/{}/pagemap", self.pid))?;
+        pagemap.read_exact_at(&mut words, self.start / page * 8)?;
+        let word = |word: &[u8]| u64::from_ne_bytes(std::array::from_fn(|i| word[i]));
+        Ok(words.chunks_exact(8).map(word).collect())
+    }
+
+    /// Passes what was written through it on to the true file, where nobody serves the one that is
+    /// mapped any more: its pages are all there is.
+    pub fn save(&self, file: &OwnedFd) -> io::Result<()> {
+        let page = page();
+        let file = File::from(file.try_clone()?);
+        let memory = File::open(format!("/proc/{}/mem", self.pid))?;
+        let kernel = File::open("/proc/kpageflags").ok();
+        let size = file.metadata()?.len();
+        for (index, word) in self.pages()?.into_iter().enumerate() {
+            let from = index as u64 * page;
+            let length = size.saturating_sub(self.offset + from).min(page) as usize;
+            if word & PRESENT == 0 || length == 0 || !is_dirty(kernel.as_ref(), word) {
+                continue;
+            }
+            let mut written = vec![0; length];
+            memory.read_exact_at(&mut written, self.start + from)?;
+            file.write_all_at(&written, self.offset + from)?;
+        }
+        Ok(())
+    }
+
     /// Pages of its own that the process has changed: runs of (address, length).
     pub fn changed(&self) -> io::Result<Vec<(u64, usize)>> {
         if self.shared {
             return Ok(Vec::new());
         }
         let page = page();
-        let mut words = vec![0; (self.length() / page) as usize * 8];
-        let pagemap = File::open(format!("/proc/{}/pagemap", self.pid))?;
-        pagemap.read_exact_at(&mut words, self.start / page * 8)?;
         let mut runs: Vec<(u64, usize)> = Vec::new();
-        for (index, word) in words.chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(std::array::from_fn(|i| word[i]));
+        for (index, word) in self.pages()?.into_iter().enumerate() {
             if word & (PRESENT | SWAPPED) == 0 || word & OF_A_FILE != 0 {
                 continue;
             }
@@ -177,6 +207,13 @@ impl Mapping {
         }
         calls
     }
+}
+
+/// Was a page written to, and has not come to its file yet? Where the kernel does not say, it was.
+fn is_dirty(flags: Option<&File>, page: u64) -> bool {
+    let mut bits = [0; 8];
+    let told = flags.map(|flags| flags.read_exact_at(&mut bits, (page & FRAME) * 8));
+    !matches!(told, Some(Ok(()))) || page & FRAME == 0 || u64::from_ne_bytes(bits) & DIRTY != 0
 }
 
 /// Bytes of a page: 4096 on most machines, up to 65536 on Arm.

@@ -1,6 +1,9 @@
 //! The way of a filter into a running container, and out of it.
 
 pub mod attach;
+mod away;
+mod below;
+mod binds;
 mod carry_out;
 mod descriptions;
 mod detached;

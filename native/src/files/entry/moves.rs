@@ -83,6 +83,8 @@ pub struct Remap<'a> {
     pub mapping: &'a Mapping,
     pub traits: &'a Traits,
     pub with: &'a OwnedFd,
+    /// Nobody serves what is mapped now.
+    pub dead: bool,
 }
 
 /// Maps other files where these are mapped; pages that the process has changed keep what is in them.
@@ -94,6 +96,11 @@ pub fn remap(inside: &mut Inside<'_>, remaps: &[Remap<'_>]) -> io::Result<usize>
         let close = |number| Call::new(libc::SYS_close, &[number]).with_descriptor_at();
         let changed = mapping.changed()?;
         let written = mapping.shared && mapping.protection & libc::PROT_WRITE != 0;
+        if written && one.dead {
+            if let Err(error) = mapping.save(one.with) {
+                crate::system::log(&format!("what was written to a mapping is lost: {error}"));
+            }
+        }
         let placed = if changed.is_empty() {
             let results = inside.run_with(&gifts, |number| {
                 let mut calls = Vec::new();

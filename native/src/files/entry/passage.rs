@@ -5,18 +5,17 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::attach;
+use super::away::take_away;
+use super::binds::{self, Bind};
 use super::instead::{Source, Way};
-use super::place::{mount_of, mounts, open_below, Mount, Place};
+use super::place::{mount_of, mounts, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
 use super::scan::{all_processes, go_on, namespace, Where};
 use crate::process;
 use crate::rpc::Refusal;
-
-/// How long to try to take a mount away before it is only hidden until nobody uses it any more.
-const UNUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A mount of ours in a container.
 pub struct Standing {
@@ -106,8 +105,12 @@ pub fn leave(
     abort: Option<&mut dyn FnMut()>,
     last: bool,
 ) -> Result<Report, Refusal> {
-    let found: Vec<BTreeMap<PathBuf, (i32, Vec<Mount>)>> =
+    let mut found: Vec<BTreeMap<PathBuf, (i32, Vec<Mount>)>> =
         standings.iter().map(|one| everywhere(one)).collect();
+    let binds = standings.iter().zip(&mut found);
+    let binds: Vec<Bind> = binds
+        .flat_map(|(one, found)| binds::of(one, found))
+        .collect();
     let wheres: Vec<Where> = standings
         .iter()
         .zip(&found)
@@ -131,9 +134,10 @@ pub fn leave(
             kept,
         })
         .collect();
-    let jobs: Vec<Job<'_>> = wheres
-        .iter()
-        .zip(&sources)
+    let theirs: Vec<Source<'_>> = binds.iter().map(|bind| bind.source(filter, kept)).collect();
+    let froms = wheres.iter().chain(binds.iter().map(|bind| &bind.from));
+    let jobs: Vec<Job<'_>> = froms
+        .zip(sources.iter().chain(&theirs))
         .map(|(from, source)| Job { from, source })
         .collect();
     let manner = Manner {
@@ -145,12 +149,19 @@ pub fn leave(
         done => (done?, Ok(())),
     };
     let mut taken = Ok(());
-    for ((one, found), job) in standings.iter().zip(&found).zip(&jobs).rev() {
-        for (pid, mounts) in found.values() {
-            for mount in mounts.iter().rev() {
-                let done = take_away(*pid, mount, &one.place.directory, job, &mut report);
-                taken = taken.and(done);
-            }
+    let (own, theirs) = jobs.split_at(standings.len());
+    for (bind, job) in binds.iter().zip(theirs).rev() {
+        taken = taken.and(bind.replace(job, &mut report));
+    }
+    for ((one, found), job) in standings.iter().zip(&found).zip(own).rev() {
+        let mut all: Vec<(i32, &Mount)> = found
+            .values()
+            .flat_map(|(pid, mounts)| mounts.iter().rev().map(|mount| (*pid, mount)))
+            .collect();
+        all.sort_by_key(|(_, mount)| mount.id == one.id); // by that one, the others are found
+        for (pid, mount) in all {
+            let done = take_away(pid, mount, &one.place.directory, job, &mut report);
+            taken = taken.and(done);
         }
     }
     taken.and(refused).map(|()| report)
@@ -254,93 +265,6 @@ pub fn in_all_namespaces(fits: impl Fn(&Mount) -> bool) -> BTreeMap<PathBuf, (i3
         }
     }
     found
-}
-
-pub fn take_away(
-    pid: i32,
-    mount: &Mount,
-    real: &OwnedFd,
-    job: &Job<'_>,
-    report: &mut Report,
-) -> Result<(), Refusal> {
-    let Ok(entry) = open_namespace(pid) else {
-        return Ok(()); // the namespace is gone with its last process, or will be found again
-    };
-    let started = Instant::now();
-    loop {
-        rescue_children(pid, &entry, mount, real);
-        let lazily = started.elapsed() > UNUSED_WITHIN;
-        match attach::take_away(&entry, &mount.point, mount.id, lazily) {
-            Ok(()) => {
-                if lazily {
-                    let hidden = "still in use: unmounted lazily".to_owned();
-                    *report.left.entry(hidden).or_default() += 1;
-                }
-                return Ok(());
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
-                // Somebody has opened something since.
-                let jobs = [Job {
-                    from: job.from,
-                    source: job.source,
-                }];
-                let _ = repoint(
-                    &jobs,
-                    Manner {
-                        nudge: None,
-                        at_once: false,
-                    },
-                );
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(_) if gone(pid, mount) => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                // Another user namespace has it locked to all that is mounted there.
-                return cover(&entry, mount, real).map_err(|error| {
-                    let doing = format!("cover the mount at {}", mount.point.display());
-                    Refusal::of_kernel(doing, &error)
-                });
-            }
-            Err(error) => {
-                let doing = format!("take the mount at {} away", mount.point.display());
-                return Err(Refusal::of_kernel(doing, &error));
-            }
-        }
-    }
-}
-
-/// Puts the real directory over a mount that cannot be taken away.
-fn cover(entry: &File, mount: &Mount, real: &OwnedFd) -> io::Result<()> {
-    let id = mount_of(real)?;
-    let home = in_all_namespaces(|one| one.id == id).into_values().next();
-    let (pid, _) = home.ok_or(io::ErrorKind::NotFound)?;
-    let double = attach::double(&open_namespace(pid)?, real)?;
-    attach::put_over(entry, &double, &mount.point, mount.id)
-}
-
-/// Is it gone, or covered by what stands below it?
-fn gone(pid: i32, mount: &Mount) -> bool {
-    let is = |one: &Mount| one.id == mount.id;
-    let covers = |one: &Mount| one.parent == mount.id && one.point == mount.point;
-    mounts(pid).map_or(true, |all| !all.iter().any(is) || all.iter().any(covers))
-}
-
-/// Mounts that others have put below ours go to the same place of the real directory.
-fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) {
-    let all = mounts(pid).unwrap_or_default();
-    for child in all
-        .iter()
-        .filter(|one| one.parent == mount.id && !one.is_ours())
-    {
-        let Ok(path) = child.point.strip_prefix(&mount.point) else {
-            continue;
-        };
-        let moved = open_below(real, path, libc::O_PATH, libc::RESOLVE_BENEATH)
-            .and_then(|to| attach::move_to(entry, &child.point, child.id, &to));
-        if let Err(error) = moved {
-            crate::system::log(&format!("mount at {}: {error}", child.point.display()));
-        }
-    }
 }
 
 pub fn open_namespace(pid: i32) -> io::Result<File> {

@@ -22,6 +22,8 @@ pub struct Mount {
     pub id: u64,
     pub parent: u64,
     pub device: String,
+    /// What of its file system it shows; with `//deleted` where that is gone.
+    pub root: PathBuf,
     /// Where it stands, from the root of its namespace.
     pub point: PathBuf,
     pub options: Vec<String>,
@@ -32,6 +34,12 @@ pub struct Mount {
 impl Mount {
     pub fn is_ours(&self) -> bool {
         self.kind == format!("fuse.{SUBTYPE}") && self.source == SOURCE
+    }
+
+    /// Where the mount of ours stood that may be on this one, for a moment, as `below` says.
+    pub fn home(&self) -> Option<&Path> {
+        let home = self.source.strip_prefix(SOURCE)?.strip_prefix(':')?;
+        (self.kind == "tmpfs").then(|| Path::new(home))
     }
 
     pub fn is_shared(&self) -> bool {
@@ -56,21 +64,22 @@ fn mount(line: &str) -> Option<Mount> {
         id: before.first()?.parse().ok()?,
         parent: before.get(1)?.parse().ok()?,
         device: (*before.get(2)?).to_owned(),
+        root: PathBuf::from(unescaped(before.get(3)?)),
         point: PathBuf::from(unescaped(before.get(4)?)),
         options: before[5..]
             .iter()
             .map(|option| (*option).to_owned())
             .collect(),
         kind: after.next()?.to_owned(),
-        source: after.next()?.to_owned(),
+        source: unescaped(after.next()?),
     })
 }
 
-/// Blanks, tabs, line ends and backslashes are written as three octal digits.
+/// Blanks, tabs, line ends, backslashes and, in sources, hashes are written as three octal digits.
 fn unescaped(text: &str) -> String {
-    ["\\040", "\\011", "\\012", "\\134"]
+    ["\\040", "\\011", "\\012", "\\043", "\\134"]
         .iter()
-        .zip([" ", "\t", "\n", "\\"])
+        .zip([" ", "\t", "\n", "#", "\\"])
         .fold(text.to_owned(), |text, (code, plain)| {
             text.replace(code, plain)
         })

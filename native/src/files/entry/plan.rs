@@ -169,6 +169,7 @@ fn add<'a>(
                         mapping,
                         traits,
                         with: new,
+                        dead: opened.dead,
                     });
             }
         }

@@ -201,7 +201,10 @@ impl<'a> Work<'a> {
             from: job.from,
             source: job.source,
             descriptions: Descriptions::default(),
-            opened: Opened::default(),
+            opened: Opened {
+                dead: job.source.way == Way::Out && job.source.filter.is_none(),
+                ..Opened::default()
+            },
             slice,
             remapped: BTreeSet::new(),
             unable: BTreeSet::new(),

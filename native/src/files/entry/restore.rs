@@ -6,28 +6,21 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::attach;
+use super::below;
 use super::detached;
 use super::instead::{Source, Way};
-use super::passage::{in_all_namespaces, open_namespace, take_away};
-use super::place::{mounts, Mount};
+use super::passage::{in_all_namespaces, leave, open_namespace, Standing};
+use super::place::{mounts, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
 use super::scan::{namespace, processes, Where};
+use crate::process;
 use crate::rpc::Refusal;
 
 /// How long to wait for those who cannot be stopped now, as while another one of us is at work.
 const PATIENCE: Duration = Duration::from_secs(4);
-
-/// A mount of ours, and where it stands.
-struct Left {
-    namespace: PathBuf,
-    /// A process that is there.
-    pid: i32,
-    mount: Mount,
-}
 
 /// Takes away every mount of ours that nobody serves any more, or only those of which one stands in
 /// the namespace of `pid`.
@@ -36,7 +29,11 @@ pub fn restore(pid: Option<i32>) -> Result<Report, Refusal> {
     match pid {
         Some(pid) => report.merge(restore_of(pid)?),
         None => {
-            for (pid, _) in in_all_namespaces(Mount::is_ours).into_values() {
+            // A namespace that others were made from is older than they are.
+            let all = in_all_namespaces(Mount::is_ours).into_values();
+            let mut all: Vec<i32> = all.map(|(pid, _)| pid).collect();
+            all.sort_by_key(|pid| process::started(*pid));
+            for pid in all {
                 report.merge(restore_of(pid)?);
             }
         }
@@ -59,7 +56,7 @@ fn restore_of(pid: i32) -> Result<Report, Refusal> {
     loop {
         let mut refused = None;
         for one in all(pid) {
-            match give_back(&one) {
+            match give_back(pid, &one) {
                 Ok(more) => report.merge(more),
                 Err(refusal) => refused = Some(refusal),
             }
@@ -78,61 +75,42 @@ fn locked(entry: &File) -> bool {
     unsafe { libc::flock(entry.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
 }
 
-/// Those of which one stands in the namespace of `pid`, that one last: others are found by it.
-fn all(pid: i32) -> Vec<Left> {
-    let own = namespace(pid);
-    let found = in_all_namespaces(Mount::is_ours);
-    let mut left: Vec<Left> = Vec::new();
-    for (namespace, (pid, mounts)) in found {
-        let all = super::place::mounts(pid).unwrap_or_default();
-        let covers =
-            |one: &Mount, mount: &Mount| one.parent == mount.id && one.point == mount.point;
-        let open = |mount: &Mount| !all.iter().any(|one| covers(one, mount));
-        for mount in mounts.into_iter().rev().filter(open) {
-            let namespace = namespace.clone();
-            left.push(Left {
-                namespace,
-                pid,
-                mount,
-            });
+/// Those in the namespace of `pid`, one for each file system: by it, its copies and binds are found.
+fn all(pid: i32) -> Vec<Mount> {
+    let all = mounts(pid).unwrap_or_default();
+    let covers = |one: &Mount, mount: &Mount| one.parent == mount.id && one.point == mount.point;
+    let open = |mount: &&Mount| !all.iter().any(|one| covers(one, mount));
+    let mut left: Vec<Mount> = Vec::new();
+    for mount in all.iter().filter(|one| one.is_ours()).filter(open) {
+        let known = left.iter_mut().find(|one| one.device == mount.device);
+        match known {
+            Some(one) if one.root == Path::new("/") => {}
+            Some(one) => *one = mount.clone(), // that was a bind of something in it
+            None => left.push(mount.clone()),
         }
     }
-    let theirs = |one: &&Left| Some(&one.namespace) == own.as_ref();
-    let devices = left.iter().filter(theirs).map(|one| &one.mount.device);
-    let devices: BTreeSet<String> = devices.cloned().collect();
-    left.retain(|one| devices.contains(&one.mount.device));
-    left.sort_by_key(|one| Some(&one.namespace) == own.as_ref());
+    left.reverse();
     left
 }
 
-fn give_back(left: &Left) -> Result<Report, Refusal> {
-    let (pid, mount) = (left.pid, &left.mount);
+fn give_back(pid: i32, mount: &Mount) -> Result<Report, Refusal> {
     let doing = format!("look below the mount at {}", mount.point.display());
     let refused = |error: std::io::Error| Refusal::of_kernel(&doing, &error);
     let entry = open_namespace(pid).map_err(refused)?;
+    below::come_home(&entry, &mounts(pid).map_err(refused)?).map_err(refused)?;
     let before = mounts(pid).map_err(refused)?;
-    let below = before.iter().find(|one| one.id == mount.parent);
-    let shared = below.filter(|one| one.is_shared());
-    let shared = shared.map(|one| one.point.as_path());
-    let directory = attach::uncovered(&entry, &mount.point, mount.id, shared).map_err(refused)?;
+    let away = || Refusal::try_again("somebody took a mount of ours away");
+    let same = |one: &&Mount| one.id == mount.id;
+    let mount = before.iter().find(same).ok_or_else(away)?;
+    let directory = below::uncovered(&entry, mount, &before).map_err(refused)?;
     let now = mounts(pid).map_err(refused)?;
     let ours = |one: &&Mount| one.point == mount.point && one.device == mount.device;
-    let Some(copy) = now.iter().rev().find(ours) else {
-        return Err(Refusal::try_again(format!(
-            "somebody took the mount at {} away",
-            mount.point.display()
-        )));
-    };
-    let namespaces = BTreeSet::from([left.namespace.clone()]);
+    let copy = now.iter().rev().find(ours).ok_or_else(away)?;
+    let namespaces: BTreeSet<PathBuf> = namespace(pid).into_iter().collect();
     let detached = Where {
         mounts: detached::mounts_of(&mount.device, &processes(&namespaces)),
-        namespaces: namespaces.clone(),
-        path: PathBuf::from("/"), // what is on such a mount is shown from its root
-    };
-    let standing = Where {
         namespaces,
-        path: mount.point.clone(),
-        mounts: BTreeSet::from([copy.id]),
+        path: PathBuf::from("/"), // what is on such a mount is shown from its root
     };
     let source = Source {
         to: &directory,
@@ -141,15 +119,18 @@ fn give_back(left: &Left) -> Result<Report, Refusal> {
         filter: None,
         kept: &[],
     };
-    let jobs = [&detached, &standing].map(|from| Job {
-        from,
+    let job = Job {
+        from: &detached,
         source: &source,
-    });
+    };
     let manner = Manner {
         nudge: None,
         at_once: true,
     };
-    let mut report = repoint(&jobs, manner)?;
-    take_away(pid, copy, &directory, &jobs[1], &mut report)?;
+    let mut report = repoint(&[job], manner)?;
+    let path = mount.point.clone();
+    let place = Place { path, directory };
+    let standing = Standing { place, id: copy.id };
+    report.merge(leave(&[&standing], None, &[], Some(&mut || {}), false)?);
     Ok(report)
 }

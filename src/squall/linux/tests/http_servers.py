@@ -51,7 +51,11 @@ def dialled(netns: str, address: str, port: int) -> socket.socket:
     with inside(netns):
         opened = socket.socket(family)
     opened.settimeout(5)
-    opened.connect((address, port))
+    try:
+        opened.connect((address, port))
+    except OSError:
+        opened.close()
+        raise
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
 

@@ -100,6 +100,27 @@ async def test_garbage_and_odd_questions_go_through(cables, names, servers):
         assert servers[FAR[4]].seen.pop()[0] == odd
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(b"\0\7\x24\0" + b"\0\1" + bytes(6) + b"\1a\0\0\6\0\1", id="NOTIFY"),
+        pytest.param(b"\0\7\x28\0" + b"\0\1" + bytes(6) + b"\1a\0\0\6\0\1", id="UPDATE"),
+        pytest.param(b"\0\7\x30\0" + bytes(8), id="DSO"),
+        pytest.param(b"\0\7\1\0" + bytes(8), id="no question"),
+        pytest.param(b"\0\7\1\0\0\2" + bytes(6) + b"\1a\0\0\1\0\1" * 2, id="two questions"),
+    ],
+)
+async def test_whatever_else_a_connection_says_its_queries_are_caught(cables, names, servers, odd):
+    """As `dig +tcp +keepopen +opcode=notify` does, and then asks."""
+    await names.apply(cables.target, [rule()])
+    with opened(cables.target, FAR[4], socket.SOCK_STREAM) as over:
+        over.sendall(len(odd).to_bytes(2) + odd)
+        assert over.recv(65535)
+        assert says(sent(over, dns.message.make_query(HIT, "A"))) == "SERVFAIL"
+        assert says(sent(over, dns.message.make_query(SPARED, "A"))) == ADDRESS
+    assert servers[FAR[4]].seen[0][0] == odd
+
+
 async def test_what_is_no_dns_passes_the_port_of_names_over_tcp(cables, names, servers):
     await names.apply(cables.target, [rule(SERVFAIL, "*")])
     # Read as DNS: a message of 0x0010 bytes whose header is no query.
