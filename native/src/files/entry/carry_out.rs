@@ -23,8 +23,11 @@ pub fn carry_out(frozen: &Frozen<'_>, task: Task, orders: &Orders<'_>) -> io::Re
     for directory in &orders.stays {
         failed += usize::from(moves::go_to(&mut inside, directory).is_err());
     }
-    failed += moves::swap(&mut inside, &orders.swaps)?;
+    // Locks come last: a process loses its own on a file when it closes any descriptor of it, as
+    // those by which it is given what to map.
     failed += moves::remap(&mut inside, &orders.remaps)?;
+    failed += moves::swap(&mut inside, &orders.swaps)?;
+    moves::lock(&mut inside, orders)?;
     let left = inside.leave();
     drop(limit);
     left.map(|()| failed)

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::locks::Lock;
 use super::mappings::{Mapping, Traits};
+use super::plan::Orders;
 use crate::ptrace::call::{outcome, Call};
 use crate::ptrace::remote::Inside;
 use crate::ptrace::GIFTS;
@@ -40,10 +41,14 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
         })?;
         failed += results.chunks(2).filter(|pair| pair[0] < 0).count();
     }
-    let locks: Vec<(i32, Lock)> = swaps
-        .iter()
-        .flat_map(|swap| swap.locks.iter().map(|lock| (swap.number, *lock)))
-        .collect();
+    Ok(failed)
+}
+
+/// Takes again what locks there are on what was moved.
+pub fn lock(inside: &mut Inside<'_>, orders: &Orders<'_>) -> io::Result<()> {
+    let swapped = orders.swaps.iter();
+    let swapped = swapped.flat_map(|swap| swap.locks.iter().map(|lock| (swap.number, *lock)));
+    let locks: Vec<(i32, Lock)> = swapped.chain(orders.locks.iter().copied()).collect();
     for some in locks.chunks(100) {
         let mut bytes = Vec::new();
         let mut calls = Vec::new();
@@ -60,7 +65,7 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
             crate::system::log(&format!("a lock on an open file is lost: {error}"));
         }
     }
-    Ok(failed)
+    Ok(())
 }
 
 /// Makes `directory` the working directory.

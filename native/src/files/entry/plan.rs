@@ -32,6 +32,8 @@ pub struct Orders<'a> {
     pub swaps: Vec<Swap<'a>>,
     pub remaps: Vec<Remap<'a>>,
     pub stays: Vec<&'a OwnedFd>,
+    /// Locks on what was moved earlier: a process loses its own on a file that it closes once more.
+    pub locks: Vec<(i32, Lock)>,
 }
 
 /// What is moved in one stop.
@@ -86,7 +88,9 @@ pub fn plan<'a>(
     let mut swaps = 0;
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
-        if !locked && unit.mappings.is_empty() {
+        // Without mappings and locks, what is open is each for itself.
+        let together = locked || !unit.mappings.is_empty();
+        if !together {
             let before = unit.descriptions.len();
             unit.descriptions
                 .retain(|index| all[*index].instead.is_some());
@@ -97,7 +101,10 @@ pub fn plan<'a>(
             continue;
         }
         swaps += unit.descriptions.len();
-        plan.postponed += add(&mut plan, all, opened, &unit, frozen, locked);
+        plan.postponed += add(&mut plan, all, opened, &unit, frozen, (locked, together));
+        if locked && !unit.mappings.is_empty() {
+            relock(&mut plan, all, inode, frozen);
+        }
     }
     plan
 }
@@ -109,7 +116,7 @@ fn add<'a>(
     opened: &'a Opened,
     unit: &Unit<'a>,
     frozen: &Frozen<'_>,
-    locked: bool,
+    (locked, together): (bool, bool),
 ) -> usize {
     let ready = |index: &usize| {
         let one = &all[*index];
@@ -120,10 +127,8 @@ fn add<'a>(
                 .all(|holder| frozen.is_still(holder.task.pid))
     };
     let mapped = |one: &&Mapping| frozen.is_still(one.pid) && opened.of(one).is_some();
-    // Without mappings and locks, what is open is each for itself.
-    let apart = unit.mappings.is_empty() && !locked;
     let all_ready = unit.descriptions.iter().all(ready) && unit.mappings.iter().all(mapped);
-    if !apart && !all_ready {
+    if together && !all_ready {
         return 1;
     }
     let mut postponed = 0;
@@ -170,6 +175,18 @@ fn add<'a>(
         }
     }
     postponed
+}
+
+/// Has locks taken again that were moved earlier, by those who map the same file anew now.
+fn relock(plan: &mut Plan<'_>, all: &[Description], inode: u64, frozen: &Frozen<'_>) {
+    for one in all.iter().filter(|one| one.done && one.inode == inode) {
+        for (holder, lock) in locks::of(one) {
+            let orders = plan.orders.get_mut(&holder.task);
+            if let Some(orders) = orders.filter(|_| frozen.is_still(holder.task.pid)) {
+                orders.locks.push((holder.number, lock));
+            }
+        }
+    }
 }
 
 fn taken_by(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
