@@ -55,6 +55,7 @@ class Lane:
         )
         self._wanted = Wanted()
         self._refused: list[Assignment] = []
+        self._singly = False  # of several that never acted one is refused: each is tried by itself
         self._applied: tuple[Assignment, ...] = ()
         self._target: Target | None = None
         self._dirty = touched is not None
@@ -134,8 +135,14 @@ class Lane:
         """What is wanted and not refused, oldest first."""
         return tuple(a for a in self._wanted.live if a not in self._refused)
 
+    def _next(self) -> tuple[Assignment, ...]:
+        """What of it is to act after this turn: all, or those that did and the oldest other."""
+        wanted = self._open()
+        fresh = [a for a in wanted if a not in self._applied] if self._singly else []
+        return tuple(a for a in wanted if a not in fresh[1:])
+
     async def _converge(self) -> None:
-        wanted, ended = self._open(), list(self._wanted.ended)
+        wanted, ended = self._next(), list(self._wanted.ended)
         self._dirty, self._renew_at = False, None
         if not wanted and not ended and not self._touched:
             return
@@ -150,7 +157,8 @@ class Lane:
             self._target, self._applied = target, wanted
             for assignment in wanted:
                 self._reports.injected(assignment)
-        self._failures = 0
+        self._failures, self._singly = 0, len(wanted) < len(self._open())
+        self._dirty = self._dirty or self._singly
         self._proofs.keep_only(self._applied)
         for assignment, reason in ended:
             self._reports.ended(assignment, reason)
@@ -249,16 +257,20 @@ class Lane:
             self._refused.append(assignment)
 
     def _refuse(self, wanted: Sequence[Assignment], message: str) -> None:
-        """Leave out the newest fault that does not act yet; without it the others may."""
+        """Leave out the fault that was never accepted, so that others act; find out which it is."""
         if not wanted:
             for assignment, _ in self._wanted.ended:
                 self._reports.failed(assignment, f"could not be undone: {message}", final=True)
             self._given_up = True
             return
-        culprit = next((a for a in reversed(wanted) if a not in self._applied), wanted[-1])
+        self._dirty = True
+        fresh = [a for a in wanted if a not in self._applied]
+        if len(fresh) > 1:
+            self._singly = True
+            return
+        culprit = next(iter(fresh), wanted[-1])
         self._refused.append(culprit)
         self._reports.failed(culprit, message, final=True)
-        self._dirty = True
 
     async def _strike(self, assignment: Assignment) -> None:
         if self._strikes.begun(assignment):

@@ -194,6 +194,20 @@ async def test_what_the_host_cannot_do_is_reported_and_takes_nothing_else_with_i
     assert bench.record("f2")["phase"] == "Not Injected"
 
 
+@pytest.mark.parametrize("bad", range(4))
+async def test_of_several_at_once_only_what_cannot_be_is_refused(bench, bad):
+    colors = ["red", "green", "white", "black"]
+    colors[bad] = "blue"
+    bench.walls.raises["blue"] = Unsupported("no blue on this host; load the module")
+    for number, color in enumerate(colors):
+        await bench.fault(f"f{number}", color)
+    await bench.start()
+    assert sorted(bench.colors()) == sorted(color for color in colors if color != "blue")
+    assert [bench.record(f"f{number}")["final"] for number in range(4)] == [
+        number == bad for number in range(4)
+    ]
+
+
 async def test_not_now_is_tried_again(bench):
     bench.walls.raises["red"] = TryAgain("paint shop is closed")
     await bench.start()
