@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from testbed.cluster.layout import DNS
 from testbed.cluster.waiting import until
 from testbed.images.build import TOOLS
-from tests.cluster.installed import Installed, pod
+from tests.cluster.installed import Installed, pod, selector
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -21,10 +22,30 @@ LOOK_UP = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
 OVER_TCP = """
 import socket, sys
 name = b"".join(bytes([len(l)]) + l.encode() for l in sys.argv[1].split(".")) + b"\\0"
-query = b"\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + name + b"\\0\\1\\0\\1"
-with socket.create_connection((sys.argv[2], 53), timeout=5) as over:
-    over.sendall(len(query).to_bytes(2) + query)
-    print(over.recv(4096)[5] & 15)
+for sort in map(int, sys.argv[3:]):
+    query = b"\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0" + name + sort.to_bytes(2) + b"\\0\\1"
+    with socket.create_connection((sys.argv[2], 53), timeout=5) as over:
+        over.sendall(len(query).to_bytes(2) + query)
+        print(over.recv(4096)[5] & 15)
+"""
+SORTS = {"A": 1, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33}
+CACHE = "169.254.20.10"
+"""Where node-local caches listen."""
+RELAY = f"""
+import socket, subprocess
+subprocess.run(["ip", "address", "replace", "{CACHE}/32", "dev", "lo"], check=True)
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+here.bind(("{CACHE}", 53))
+while True:
+    query, client = here.recvfrom(4096)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+        there.settimeout(5)
+        there.connect(("{DNS}", 53))
+        there.send(query)
+        try:
+            here.sendto(there.recv(4096), client)
+        except OSError:
+            pass
 """
 
 
@@ -44,11 +65,12 @@ class Pods(NamedTuple):
             return str(failed).partition("gaierror: ")[2].splitlines()[0]
         return said.strip()
 
-    def over_tcp(self, name: str) -> str:
-        """Response code of the name server."""
+    def over_tcp(self, name: str) -> set[str]:
+        """Response codes of the name server, whatever sort of record it is asked for."""
         server = self.resolv_conf().partition("nameserver ")[2].split()[0]
         command = ("exec", f"-n={self.namespace}", "client", "-c=main", "--")
-        return self.installed.kubectl(*command, "python3", "-c", OVER_TCP, name, server).strip()
+        asked = (name, server, *map(str, SORTS.values()))
+        return set(self.installed.kubectl(*command, "python3", "-c", OVER_TCP, *asked).split())
 
     def resolv_conf(self) -> str:
         return self.installed.run(self.namespace, "client", "cat", "/etc/resolv.conf")
@@ -81,12 +103,12 @@ def test_a_name_fails_for_one_pod_and_resolves_again(pods: Pods) -> None:
             ids = [record["id"] for record in experiment.records()]
             assert ids == [f"{pods.namespace}/client/main"]
             assert "not known" in pods.look_up(HIT)
-            assert pods.over_tcp(HIT) == "3"
+            assert pods.over_tcp(HIT) == {"3"}
             assert pods.look_up(SPARED) == spared
             assert pods.look_up(HIT, "other") == ADDRESS
             assert pods.resolv_conf() == before
         assert pods.look_up(HIT) == ADDRESS
-        assert pods.over_tcp(HIT) == "0"
+        assert pods.over_tcp(HIT) == {"0"}
     assert pods.resolv_conf() == before
 
 
@@ -115,6 +137,40 @@ def test_a_holder_that_dies_lets_names_resolve_and_is_started_again(pods: Pods) 
         until("the fault again", lambda: pods.look_up(HIT) != ADDRESS, 60)
         assert holder(pods)
     assert pods.look_up(HIT) == ADDRESS
+
+
+@pytest.fixture
+def cached(pods: Pods) -> Iterator[str]:
+    """A pod that asks a cache on its node, as node-local caches are set up."""
+    rights = {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    relay = {"name": "main", "image": TOOLS, "command": ["python3", "-c", RELAY], **rights}
+    server = {"dnsPolicy": "None", "dnsConfig": {"nameservers": [CACHE]}}
+    pods.installed.pods(
+        pods.namespace,
+        pod(pods.namespace, "cache", "node1", hostNetwork=True, containers=[relay]),
+        pod(pods.namespace, "cached", "node1", "sleep", "9999", **server),
+    )
+    until("a name", lambda: pods.look_up(HIT, "cached") == ADDRESS)
+    yield "cached"
+    pods.installed.run(pods.namespace, "cache", "ip", "address", "del", f"{CACHE}/32", "dev", "lo")
+    pods.installed.kubectl("delete", "pod", "cache", "cached", f"-n={pods.namespace}")
+
+
+def test_a_cache_on_the_node_is_no_way_around(pods: Pods, cached: str) -> None:
+    spec = {
+        "action": "error",
+        "patterns": ["kubernetes.*"],
+        "selector": selector(pods.namespace, app=cached),
+    }
+    with (
+        pods.installed.leaves_nothing(pods.namespace),
+        pods.installed.experiment("DNSChaos", pods.namespace, spec) as experiment,
+    ):
+        experiment.confirmed()
+        assert pods.look_up(HIT, cached) != ADDRESS
+        assert pods.look_up(SPARED, cached).startswith("10.96.")
+        assert pods.look_up(HIT) == ADDRESS
+    assert pods.look_up(HIT, cached) == ADDRESS
 
 
 def holder(pods: Pods) -> int:

@@ -1,12 +1,16 @@
 """IOChaos in pods: felt through files that were open before, proven, and gone without a trace."""
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from testbed.cluster.layout import RUN
 from testbed.cluster.waiting import until
 from testbed.images.build import TOOLS
 from tests.cluster.installed import Installed
@@ -16,15 +20,16 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 WRITER = """
 import json, os, sys, time
 held = os.open("/data/log", os.O_RDWR | os.O_CREAT)
-number = 0
+number = errors = 0
 while True:
     begun, number, error = time.perf_counter(), number + 1, 0
     try:
         os.pwrite(held, b"%09d" % number, 9 * number)
         os.fsync(held)
     except OSError as failed:
-        error = failed.errno
-    felt = {"number": number, "errno": error, "ms": (time.perf_counter() - begun) * 1000}
+        error, errors = failed.errno, errors + 1
+    ms = (time.perf_counter() - begun) * 1000
+    felt = {"number": number, "errno": error, "errors": errors, "ms": ms}
     with open("/tmp/next", "w") as file:
         json.dump(felt, file)
     os.rename("/tmp/next", "/tmp/felt")
@@ -110,3 +115,77 @@ def test_only_the_container_that_is_named_feels_it(installed: Installed, namespa
                 installed.kubectl(*look)
             assert felt(installed, namespace)["errno"] == 0
         installed.kubectl(*look)
+
+
+FILL = "with open('/data/large', 'wb') as file: file.write(bytes(3 << 20)); print('written')"
+SYNC = """
+import os
+held = os.open("/data/saved", os.O_RDWR | os.O_CREAT)
+os.write(held, b"kept")
+os.fsync(held)
+os.write(held, b"lost")
+"""
+
+
+def test_a_disk_is_full_for_as_long_as_asked(installed: Installed, namespace: str) -> None:
+    installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
+    fill = ("exec", f"-n={namespace}", "client", "-c=main", "--", "python3", "-c", FILL)
+    spec = {"action": "noSpace", "space": "1MB", "volumePath": "/data"}
+    with installed.leaves_nothing(namespace):
+        with installed.experiment("IOChaos", namespace, spec) as full:
+            full.wait("AllInjected")
+            with pytest.raises(RuntimeError, match="No space left on device"):
+                installed.kubectl(*fill)
+            full.confirmed()
+        assert installed.kubectl(*fill).strip() == "written"
+
+
+def test_power_that_fails_takes_what_was_not_synced(installed: Installed, namespace: str) -> None:
+    installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
+    inside = ("exec", f"-n={namespace}", "client", "-c=side", "--")
+    spec = {"action": "powerLoss", "volumePath": "/data", "path": "/data/saved"}
+    kill = {"action": "container-kill", "containerNames": ["main"]}
+    saved = ("exec", f"-n={namespace}", "client", "-c=main", "--", "python3", "-c", SYNC)
+    with installed.experiment("IOChaos", namespace, spec) as power:
+        power.wait("AllInjected")
+        installed.kubectl(*saved)
+        with installed.experiment("PodChaos", namespace, kill) as killed:
+            killed.wait("AllInjected")
+            until("the restart", lambda: restarts(installed, namespace) == 1, 60)
+        installed.ready(namespace, "client")
+    assert installed.kubectl(*inside, "cat", "/data/saved") == "kept"
+
+
+def restarts(installed: Installed, namespace: str) -> int:
+    told = installed.read("pod", "client", namespace)["status"]["containerStatuses"]
+    return sum(one["restartCount"] for one in told)
+
+
+def test_a_filter_that_dies_costs_an_error_at_most_and_is_made_anew(
+    installed: Installed, namespace: str
+) -> None:
+    installed.pods(namespace, writer(namespace, "client", "node1", {"emptyDir": {}}))
+    until("the first write", lambda: felt(installed, namespace)["number"] > 1, 30)
+    with installed.leaves_nothing(namespace):
+        with installed.experiment("IOChaos", namespace, SLOW) as slow:
+            slow.confirmed()
+            [old] = filters(installed)
+            os.kill(old, signal.SIGKILL)
+            until("another filter", lambda: set(filters(installed)) - {old}, 60)
+            until("the fault again", lambda: felt(installed, namespace)["ms"] >= 100, 60)
+            assert felt(installed, namespace)["errors"] <= 1
+        until("quick writes", lambda: felt(installed, namespace)["ms"] < 100, 10)
+        whole = ("exec", f"-n={namespace}", "client", "-c=side", "--", "python3", "-c", CHECK)
+        assert installed.kubectl(*whole).strip() == "whole"
+
+
+def filters(installed: Installed) -> Iterator[int]:
+    """Find what stands over files on this cluster's nodes."""
+    place = str(RUN / installed.cluster.name)
+    for process in Path("/proc").iterdir():
+        try:
+            called = (process / "cmdline").read_bytes()
+            if b"squall-node\0files\0" in called and place in (process / "mountinfo").read_text():
+                yield int(process.name)
+        except OSError:  # it has ended, or is none
+            continue

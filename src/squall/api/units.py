@@ -154,7 +154,7 @@ def size(text: str) -> Size:
         return Size(percent=int(percent))
     amount = _SIZE.fullmatch(text.lower())
     if amount is None:
-        raise ValueError("incorrect bytes format: write it as 256MB, 1.5GB or 70%")
+        raise ValueError("incorrect bytes format: write it as 256MB or 1.5GB, or a share as 70%")
     return Size(bytes=int(float(amount["number"]) * _BYTES[amount["unit"]]))
 
 

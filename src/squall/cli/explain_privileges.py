@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from squall.cli.options import ManifestFile, Namespace, documents
+from squall.cli.resources import refuse_unknown_fields
 from squall.installation.explain import Explanation, explain
 
 JSON = "json"
@@ -32,7 +33,10 @@ def explain_privileges(
     """
     if output not in {"", JSON}:
         raise typer.BadParameter(f"-o {output}: there is only -o {JSON}")
-    found = [explain(obj, namespace) for obj in documents(file)]
+    objects = documents(file)
+    for obj in objects:
+        refuse_unknown_fields(obj)
+    found = [explain(obj, namespace) for obj in objects]
     if output == JSON:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
         return

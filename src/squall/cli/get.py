@@ -65,12 +65,20 @@ def state(obj: Object) -> str:
 
 
 def proof(obj: Object) -> str:
-    """Say what was measured of each target, worst first."""
-    records = ((obj.get("status") or {}).get("experiment") or {}).get("containerRecords") or []
+    """Say what kept it from its targets, then what was measured of each, worst first."""
+    status = obj.get("status") or {}
+    experiment = status.get("experiment") or {}
+    # What stopped it is part of the state.
+    hidden = {None, "", experiment.get("interrupted")}
+    missing = [c for c in status.get("conditions") or [] if c.get("status") == "False"]
+    reasons = [c["reason"] for c in missing if c.get("reason") not in hidden]
+    records = experiment.get("containerRecords") or []
     found = [record["proof"] for record in records if record.get("proof")]
     found.sort(key=lambda one: one["verdict"] == "Confirmed")
     told = [f"{one['verdict']}: {one.get('measured', '')}".rstrip(": ") for one in found[:3]]
-    return "; ".join(told + ([f"and {len(found) - 3} more"] if len(found) > len(told) else []))
+    return "; ".join(
+        reasons + told + ([f"and {len(found) - 3} more"] if len(found) > len(told) else [])
+    )
 
 
 def _columns(resource: Resource) -> _Columns:

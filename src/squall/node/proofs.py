@@ -123,7 +123,7 @@ class Proofs:
             idle = judgement.verdict is Verdict.INCONCLUSIVE
             if not (idle and tracked.concluded):
                 proof = self._proof(tracked, judgement, sample)
-                self._reports.proved(tracked.assignment, proof)
+                self._reports.proved(tracked.assignment, proof, passing=again)
             tracked.concluded = tracked.concluded or not idle
             felt = felt and judgement.verdict is not Verdict.MISMATCH
         return felt

@@ -10,6 +10,7 @@ from squall.clock import Clock
 from squall.injection.contract import Verdict
 from squall.node.assignments import Assignment
 from squall.node.leases import Held
+from squall.node.sheets import RecordKey, Sheet
 from squall.node.waiting import unless
 from squall.telemetry import logger
 
@@ -18,45 +19,18 @@ GATHER_SECONDS = 0.5
 on their way it waits this long for them at most, and so does a verdict: forty targets make one
 write."""
 
-PROOF_SECONDS = 10.0
-"""Numbers that changed while no phase and no verdict did are written this often at most."""
+SEEN_SECONDS = 3.0
+"""That a NodeFault was seen, while nothing else is to be said of it, is written after so long: most
+act by then, and one write says both."""
+
+PASSING_SECONDS = 5.0
+"""A verdict that is about to be looked at again waits so long for one that lasts."""
+
+PROOF_SECONDS, SHARE_SECONDS = 10.0, 5.0
+"""Numbers that changed while no phase and no verdict did: of each NodeFault and of all of this
+agent together they are written this often at most. Many nodes share one API."""
 
 RETRY_SECONDS = 1.0
-
-RecordKey = tuple[str, str]
-"""(record id, selector key)."""
-
-
-class _Sheet:
-    """The records of one NodeFault."""
-
-    def __init__(self, held: Held, status: NodeFaultStatus) -> None:
-        self.held, self.written = held, status
-        self.records = {(record.id, record.selector_key): record for record in status.targets}
-        self.leaving: set[RecordKey] = set()
-        """Records of targets that the NodeFault lists no more, until they are restored."""
-        self.unsettled: set[RecordKey] = set()
-        """Records of a Stop whose targets may be at work: until they rest, it is not observed."""
-        self.observed = status.observed_generation
-        self.due: float | None = None
-        self.news = False
-        """Is there more to write than numbers?"""
-        self.writing = asyncio.Lock()
-
-    def status(self) -> NodeFaultStatus:
-        if not self.unsettled:
-            self.observed = self.held.generation
-        return NodeFaultStatus(
-            observed_generation=self.observed, targets=list(self.records.values())
-        )
-
-    def gathers(self) -> bool:
-        """Is a record of it still on its way, with nothing to say about it yet?"""
-        wanted = "Injected" if self.held.spec.desired_phase == "Run" else "Not Injected"
-        return any(
-            record.phase != wanted and not record.final and not record.message
-            for record in self.records.values()
-        )
 
 
 class Reports:
@@ -64,7 +38,7 @@ class Reports:
 
     def __init__(self, cluster: Cluster, clock: Clock, namespace: str) -> None:
         self._cluster, self._clock, self._namespace = cluster, clock, namespace
-        self._sheets: dict[str, _Sheet] = {}
+        self._sheets: dict[str, Sheet] = {}
         self._woken = asyncio.Event()
 
     def follows(self, uid: str, generation: int) -> bool:
@@ -75,22 +49,15 @@ class Reports:
     def follow(self, held: Held, status: Mapping[str, Any]) -> None:
         """Take a NodeFault in, or its new spec; at first sight, also what its status says."""
         sheet = self._sheets.get(held.uid)
+        first = sheet is None
         if sheet is None:
-            sheet = _Sheet(held, NodeFaultStatus.model_validate(status))
+            sheet = Sheet(held, NodeFaultStatus.model_validate(status))
             self._sheets[held.uid] = sheet
-        began = held.generation != sheet.held.generation and held.spec.desired_phase == "Run"
-        stops = held.spec.desired_phase == "Stop" and not held.spec.one_shot
-        sheet.held = held
-        listed = {
-            (target.id, target.selector_key): _carried(
-                sheet.records.get((target.id, target.selector_key)), target, afresh=began
-            )
-            for target in held.spec.targets
-        }
-        sheet.leaving = {key for key in sheet.records if key not in listed}
-        sheet.records = {key: sheet.records[key] for key in sheet.leaving} | listed
-        sheet.unsettled = set(listed) if stops and sheet.observed != held.generation else set()
-        self._mark(sheet, urgent=True)
+        sheet.take(held)
+        if first and sheet.gathers():
+            self._mark(sheet, SEEN_SECONDS)
+        else:
+            self._mark(sheet)
 
     def leaving(self) -> set[tuple[str, str]]:
         """List (kind, record id) of targets that were taken off their NodeFault."""
@@ -111,7 +78,7 @@ class Reports:
                 if experiment.kind == kind and f"{experiment.uid}/{key[1]}" not in sources:
                     sheet.leaving.discard(key)
                     del sheet.records[key]
-                    self._mark(sheet, urgent=True)
+                    self._mark(sheet)
 
     def drop(self, uid: str) -> None:
         """Forget a NodeFault that is gone."""
@@ -177,12 +144,17 @@ class Reports:
             self._set(sheet, (target.id, target.selector_key), {"message": message, "final": True})
         self._settle(fault_uid, target)
 
-    def proved(self, assignment: Assignment, proof: Proof) -> None:
-        """A probe has measured."""
+    def proved(self, assignment: Assignment, proof: Proof, *, passing: bool = False) -> None:
+        """A probe has measured; `passing` while it is about to look again for a verdict."""
         record = self.record(assignment)
-        last = record and record.proof
-        turned = not last or (last.verdict, last.after) != (proof.verdict, proof.after)
-        self._change(assignment, urgent=turned, proof=proof)
+        if record is None:
+            return
+        last = record.proof
+        if last and (last.verdict, last.after) == (proof.verdict, proof.after):
+            within = max(PROOF_SECONDS, SHARE_SECONDS * len(self._sheets))
+        else:
+            within = PASSING_SECONDS if passing else GATHER_SECONDS
+        self._change(assignment, within, proof=proof)
 
     async def run(self) -> None:
         """Write statuses when they are due, for ever; one that is not answered holds up no other.
@@ -209,10 +181,12 @@ class Reports:
         """Write now what is not written yet."""
         await asyncio.gather(*(self._write(sheet) for sheet in self._sheets.values()))
 
-    def _change(self, assignment: Assignment, *, urgent: bool = True, **changes: object) -> None:
+    def _change(
+        self, assignment: Assignment, within: float | None = None, **changes: object
+    ) -> None:
         if self.record(assignment) is not None:
             sheet, target = self._sheets[assignment.fault_uid], assignment.target
-            self._set(sheet, (target.id, target.selector_key), changes, urgent=urgent)
+            self._set(sheet, (target.id, target.selector_key), changes, within)
 
     def _settle(self, fault_uid: str, target: NodeFaultTarget) -> None:
         """A target rests; when all of a Stop do, the Stop is observed."""
@@ -220,10 +194,14 @@ class Reports:
         if sheet and key in sheet.unsettled:
             sheet.unsettled.discard(key)
             if not sheet.unsettled:
-                self._mark(sheet, urgent=True)
+                self._mark(sheet)
 
     def _set(
-        self, sheet: _Sheet, key: RecordKey, changes: dict[str, Any], *, urgent: bool = True
+        self,
+        sheet: Sheet,
+        key: RecordKey,
+        changes: dict[str, Any],
+        within: float | None = None,
     ) -> None:
         record = sheet.records.get(key)
         if record is None:
@@ -231,20 +209,22 @@ class Reports:
         changed = record.model_copy(update=changes)
         if changed != record:
             sheet.records[key] = changed
-            self._mark(sheet, urgent=urgent, waited_for=set(changes) != {"proof"})
+            self._mark(sheet, within)
 
-    def _mark(self, sheet: _Sheet, *, urgent: bool, waited_for: bool = True) -> None:
-        """Have a sheet written; what nobody waits for may come later, together with others."""
-        wait = PROOF_SECONDS
-        if urgent:
-            wait = GATHER_SECONDS if not waited_for or sheet.gathers() else 0.0
-            sheet.news = sheet.news or waited_for
-        due = self._clock.boottime() + wait
+    def _mark(self, sheet: Sheet, within: float | None = None) -> None:
+        """Have a sheet written within so many seconds, together with what comes until then.
+
+        None: somebody waits for it, so at once, but for others of it that are on their way.
+        """
+        if within is None:
+            within = GATHER_SECONDS if sheet.gathers() else 0.0
+            sheet.news = True
+        due = self._clock.boottime() + within
         if sheet.due is None or due < sheet.due:
             sheet.due = due
             self._woken.set()
 
-    async def _write(self, sheet: _Sheet) -> None:
+    async def _write(self, sheet: Sheet) -> None:
         async with sheet.writing:
             if sheet.due is None:
                 return
@@ -264,18 +244,3 @@ class Reports:
                 logger(__name__).warning("status of %s not written: %s", name, refused)
                 sheet.due = self._clock.boottime() + RETRY_SECONDS
         self._woken.set()  # there may be more to write by now
-
-
-def _carried(
-    old: NodeFaultRecord | None, target: NodeFaultTarget, *, afresh: bool
-) -> NodeFaultRecord:
-    if old is None or old.incarnation != target.incarnation:
-        return NodeFaultRecord(
-            id=target.id,
-            selector_key=target.selector_key,
-            phase="Not Injected",
-            incarnation=target.incarnation,
-        )
-    if afresh and old.phase == "Not Injected":
-        return old.model_copy(update={"final": False, "message": "", "proof": None})
-    return old

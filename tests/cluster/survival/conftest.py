@@ -29,16 +29,21 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.fixture(scope="module")
-def stage(installed: Cluster) -> Iterator[Scene]:
-    """Pods on both nodes, untouched; for tests that leave them there."""
+def _pods(installed: Cluster) -> Iterator[Scene]:
+    """Pods on both nodes, untouched, in a namespace that goes with them; it may be gone before."""
     settle(installed)
     name = f"holds-{secrets.token_hex(3)}"
     installed.make_namespace(name)
     scene = Scene(installed, name)
     yield scene
     scene.close()
-    installed.kubectl("delete", "namespace", name, "--wait=false")
+    installed.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+stage = pytest.fixture(_pods, scope="module", name="stage")
+"""Pods for tests that leave them there."""
+doomed = pytest.fixture(_pods, name="doomed")
+"""Pods that this test may end."""
 
 
 @pytest.fixture
@@ -48,15 +53,3 @@ def scene(stage: Scene) -> Iterator[Scene]:
     stage.heals()
     yield stage
     stage.ends()
-
-
-@pytest.fixture
-def doomed(installed: Cluster) -> Iterator[Scene]:
-    """Pods that this test may end, in a namespace that goes with them."""
-    settle(installed)
-    name = f"doomed-{secrets.token_hex(3)}"
-    installed.make_namespace(name)
-    scene = Scene(installed, name)
-    yield scene
-    scene.close()
-    installed.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

@@ -68,6 +68,21 @@ def test_the_worst_proof_comes_first():
     assert proof(obj) == "Mismatch: 3 ms; Confirmed: 100 ms"
 
 
+def test_what_kept_an_experiment_from_its_targets_is_told():
+    why = "default/web/web: /var/lib/data: no such directory there"
+    conditions = [
+        {"type": "Selected", "status": "True"},
+        {"type": "AllInjected", "status": "False", "reason": why},
+        {"type": "Paused", "status": "False"},
+    ]
+    status = {"conditions": conditions, "experiment": {"containerRecords": [{}]}}
+    assert proof({"status": status}) == why
+    status["experiment"]["containerRecords"] = [{"proof": {"verdict": "Confirmed"}}]
+    assert proof({"status": status}) == f"{why}; Confirmed"
+    status["experiment"]["interrupted"] = why
+    assert proof({"status": status}) == "Confirmed"
+
+
 def test_a_pods_state_is_its_phase_and_an_experiments_what_holds():
     assert state({"status": {"phase": "Running"}}) == "Running"
     conditions = [{"type": "Selected", "status": "True"}, {"type": "Paused", "status": "False"}]

@@ -99,6 +99,28 @@ def test_an_empty_manifest_is_refused(squall, manifest):
     assert said.err.endswith("holds no object\n")
 
 
+@pytest.mark.parametrize("verb", ["apply", "preview", "explain-privileges"])
+def test_a_field_that_the_kind_does_not_have_is_refused_and_nothing_is_done(squall, manifest, verb):
+    # Left out without a word, this selector would mean every pod.
+    fine, misspelt = (
+        DELAY.replace("slow", "fine"),
+        DELAY.replace("labelSelectors", "labelselectors"),
+    )
+    manifest.write_text(f"{fine}---{misspelt}")
+    status, said = squall(verb, "-f", manifest)
+    assert (status, said.out) == (2, "")
+    assert "NetworkChaos/slow: there is no field spec.selector.labelselectors;" in said.err
+    assert squall("get", "networkchaos")[1].out == ""
+
+
+def test_a_manifest_with_a_status_and_of_any_kind_is_applied(squall, manifest):
+    manifest.write_text(
+        f"{DELAY}status: {{instances: {{web: 1}}}}\n---\n"
+        "{apiVersion: squall.dev/v1alpha1, kind: Halt, metadata: {name: now}, spec: {reason: x}}\n"
+    )
+    assert squall("apply", "-f", manifest)[0] == 0
+
+
 def test_a_missing_manifest_is_named_without_error_numbers(squall, tmp_path):
     status, said = squall("apply", "-f", tmp_path / "nowhere.yaml")
     assert status == 1

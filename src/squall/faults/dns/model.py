@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 from unicodedata import normalize
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from squall.api.experiment import ExperimentSpec
 from squall.api.selector import ContainerSelector
-from squall.api.units import TcDuration
+from squall.api.units import Duration
 from squall.api.wire import Fault, Flaw
 from squall.injection.kind import Peers
 from squall.injection.world.names import ADDRESS_TYPES, TYPES, Answer
@@ -20,11 +20,14 @@ from squall.injection.world.names import ADDRESS_TYPES, TYPES, Answer
 LONGEST_NAME, LONGEST_LABEL = 253, 63
 KEPT = frozenset("\u00df\u03c2")
 """Letters that a name keeps since RFC 5891: sharp s, and sigma at the end of a word."""
+REGULAR = frozenset("^$|()[]{}+")
+"""Letters of regular expressions that no name has; `?` stands for such a one, too."""
 LONGEST_DELAY = timedelta(seconds=60)
 _NUMBERED = re.compile(r"TYPE([0-9]{1,5})")
 _LAST_TYPE = 65535
 
 Failure = Literal["SERVFAIL", "NXDOMAIN", "NODATA", "REFUSED", "timeout", "truncated", "none"]
+_Length = Annotated[Duration | None, BeforeValidator(lambda value: value or None)]
 _ANSWERS: Mapping[Failure, Answer] = MappingProxyType(
     {
         "SERVFAIL": Answer("code", 2),
@@ -58,9 +61,9 @@ class DNSChaosSpec(ExperimentSpec, ContainerSelector):
     with action `random` `A` and `AAAA`."""
     percent: Annotated[int, Field(ge=1, le=100)] | None = None
     """Of the look-ups that fit, how many are hit, drawn for each from `seed`; 100 by default."""
-    delay: TcDuration | None = None
+    delay: _Length = None
     """How long look-ups that are hit are held before they are answered, as `200ms`."""
-    jitter: TcDuration | None = None
+    jitter: _Length = None
     """How far `delay` may be off, in both directions."""
 
     def flaws(self) -> Iterator[Flaw]:
@@ -89,13 +92,15 @@ class DNSChaosSpec(ExperimentSpec, ContainerSelector):
                 yield Flaw(f"types[{at}]", f"action random answers A and AAAA, not {name}")
 
     def _delay_flaws(self) -> Iterator[Flaw]:
-        if self.delay is None and self.error == "none":
+        if not self.delay and not self.jitter and self.error == "none":
             yield Flaw("delay", "error none does nothing without it")
         if self.delay is None and self.jitter is not None:
             yield Flaw("jitter", "does nothing without delay")
         if self.delay is not None and self.error == "timeout":
             yield Flaw("delay", "is never felt with error timeout; leave one of them out")
         for name, length in (("delay", self.delay), ("jitter", self.jitter)):
+            if length is not None and length < timedelta(0):
+                yield Flaw(name, "cannot be negative")
             if length is not None and length > LONGEST_DELAY:
                 yield Flaw(name, "no resolver waits for more than 60s; use error timeout")
 
@@ -172,9 +177,11 @@ def _unlike_a_name(pattern: str) -> str:
     for found, why in (
         (not any(labels), "is empty; leave `patterns` out to mean every name"),
         (any(character.isspace() for character in pattern), "no name has a space in it"),
-        (not all(labels), "no name has an empty label"),
+        (not all(labels), "no name has an empty label; `*` and `?` are wild by themselves"),
         (any(wild), "a label with a wildcard must be ASCII; write the others as xn--..."),
         ("\\" in pattern, "patterns know no escapes; `?` stands for a dot within a label, too"),
+        (set(pattern) & REGULAR, "is no regular expression: `*` and `?` are all that it knows"),
+        (":" in pattern, "a name has no scheme, no port and no address in it; leave that out"),
     ):
         if found:
             return why

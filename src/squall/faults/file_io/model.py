@@ -125,7 +125,8 @@ class IOChaosSpec(ExperimentSpec, ContainerSelector):
     mistake: MistakeSpec | None = None
     """What is wrong, for action `mistake`."""
     space: Annotated[MemorySize | None, BeforeValidator(lambda value: value or None)] = None
-    """Bytes that may still be added to files, for action `noSpace`: `64MB`; none by default."""
+    """Bytes that may still be added to files, for action `noSpace`: `64MB`, which is 64,000,000, as
+    is `64MiB`; none by default."""
 
     def flaws(self) -> Iterator[Flaw]:
         """Check what upstream checks, and what could never act."""
@@ -143,7 +144,8 @@ class IOChaosSpec(ExperimentSpec, ContainerSelector):
             )
         needs = {"latency": "delay", "attrOverride": "attr", "mistake": "mistake"}
         if (part := needs.get(self.action)) and not getattr(self, part):
-            yield Flaw(part, f"action {self.action} does nothing without it")
+            shortest = "; the shortest is 1us" if part == "delay" else ""
+            yield Flaw(part, f"action {self.action} does nothing without it{shortest}")
         if self.space is not None and self.space.percent is not None:
             yield Flaw("space", "must be bytes, as 64MB: of what it would be a share, nobody knows")
         if self.action == "powerLoss" and self.percent != ALL_PERCENT:
@@ -163,6 +165,11 @@ class IOChaosSpec(ExperimentSpec, ContainerSelector):
             compiled(self.path)
         except ValueError as wrong:
             yield Flaw("path", str(wrong))
+            return
+        if any(name in {"", ".", ".."} for name in self.path.split("/")[1:]):
+            yield Flaw(
+                "path", "fits no path: they have no `//`, `.` and `..`, and no `/` at the end"
+            )
             return
         inside, begins = f"{self.volume()}/", literal(self.path)
         fits = begins.startswith(inside) or inside.startswith(begins)

@@ -16,7 +16,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LEAST_CODE, _MOST_CODE = 100, 599
 _FIRST_FINAL_CODE = 200
 _MOST_GRPC_STATUS = 16
-
+_DEEPEST_PATCH = 100
+"""The proxy reads JSON down to 128 levels, some of which are around the patch."""
 
 Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"})]
 Side = Literal["Request", "Response"]
@@ -38,11 +39,20 @@ def code_flaws(field: str, code: int | None) -> Iterator[Flaw]:
         yield Flaw(field, f"there is no response with code {code}; it must be from 100 to 599")
 
 
+def path_flaws(field: str, pattern: str) -> Iterator[Flaw]:
+    """Check that a pattern may fit the path of a request."""
+    if pattern and pattern[0] not in "/*?":
+        why = "fits no path: they begin with /; `*` and `?` are all that a pattern knows"
+        yield Flaw(field, why)
+    elif _CONTROL.search(pattern) or " " in pattern:
+        yield Flaw(field, "fits no path: they have no blanks and no control characters; write %20")
+
+
 class Replace(Wire):
     """Put in place of what is there."""
 
     path: str | None = None
-    """Path of requests, without what comes after a `?`."""
+    """Path of requests; what comes after a `?` stays as it was, unless this has a `?` too."""
     method: str | None = None
     """Method of requests."""
     headers: dict[str, str] | None = None
@@ -87,9 +97,31 @@ class PatchBody(Wire):
             yield Flaw("type", f"type {self.type} is not supported; use JSON")
             return
         try:
-            json.loads(self.value)
+            patch = json.loads(self.value, parse_constant=_no_constant)
+            # What is no JSON after all: numbers beyond a float's, halves of characters.
+            json.dumps(patch, ensure_ascii=False, allow_nan=False).encode()
+        except RecursionError:
+            yield Flaw("value", f"is deeper than {_DEEPEST_PATCH} levels")
         except ValueError as unreadable:
             yield Flaw("value", f"is not JSON: {unreadable}")
+        else:
+            if _depth(patch) > _DEEPEST_PATCH:
+                yield Flaw("value", f"is deeper than {_DEEPEST_PATCH} levels")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"it has no {name}")
+
+
+def _depth(value: object) -> int:
+    """Levels of lists and objects within each other."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [
+            inner for one in level for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
 
 
 class Patch(Wire):
@@ -129,7 +161,7 @@ class Grpc(Wire):
     trailers: dict[str, str] | None = None
     """Further trailers, set over those of the server."""
     after_messages: Int32 = 0
-    """How many messages of a response pass before the call ends so; for requests always 0."""
+    """How many messages of a response pass before the call ends so; of responses alone."""
 
     def flaws(self) -> Iterator[Flaw]:
         """Check that there is such a status."""

@@ -16,6 +16,7 @@ from squall.faults.http_traffic.actions import (
     Side,
     code_flaws,
     header_flaws,
+    path_flaws,
 )
 from squall.injection.kind import Peers, SecretKey
 
@@ -58,7 +59,8 @@ class Exchanges(Wire):
     port: Int32 = 0
     """Destination port of the connections; required."""
     path: str | None = None
-    """Only requests for such a path, with wildcards `*` and `?`; all by default."""
+    """Only requests for such a path, with wildcards `*` and `?`, compared without what comes after
+    a `?` in the request; all by default."""
     method: str | None = None
     """Only requests with this method; all by default."""
     code: Int32 | None = None
@@ -124,7 +126,8 @@ class HTTPChaosSpec(ExperimentSpec, Exchanges):
         """Check what upstream checks, and what could never act."""
         yield from super().flaws()
         if not 0 < self.port <= LAST_PORT:
-            yield Flaw("port", f"port {self.port} is not supported")
+            yield Flaw("port", f"port {self.port} is not supported; it is from 1 to {LAST_PORT}")
+        yield from path_flaws("path", self.path or "")
         yield from self._method_flaws()
         yield from code_flaws("code", self.code)
         yield from header_flaws("request_headers", (self.request_headers or {}).items())
@@ -151,7 +154,8 @@ class HTTPChaosSpec(ExperimentSpec, Exchanges):
         replaced = self.replace.method if self.replace else None
         for field, method in (("method", self.method), ("replace.method", replaced)):
             if method is not None and method not in METHODS:
-                yield Flaw(field, f"method {method} is not supported")
+                known = ", ".join(METHODS)
+                yield Flaw(field, f"method {method} is not supported; write one of {known}")
 
     def _side_flaws(self) -> Iterator[Flaw]:
         """Refuse what the other half of an exchange has, which upstream passes over in silence."""
@@ -163,7 +167,11 @@ class HTTPChaosSpec(ExperimentSpec, Exchanges):
             "replace.queries": replace.queries,
             "patch.queries": patch.queries,
         }
-        given = {"replace.code": replace.code} if self.target == "Request" else of_requests
+        of_responses = {
+            "replace.code": replace.code,
+            "grpc.afterMessages": self.grpc.after_messages if self.grpc else 0,
+        }
+        given = of_responses if self.target == "Request" else of_requests
         for field, value in given.items():
             if value:
                 yield Flaw(field, f"a {self.target.lower()} has none; use target: {other}")

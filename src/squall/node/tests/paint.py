@@ -41,6 +41,8 @@ class Walls(Fake):
         self.strike_raises: BaseException | None = None
         self.dark = False
         """While it is, nobody can tell whether a wall is painted."""
+        self.looks: asyncio.Event | None = None
+        """Whoever looks at a painted wall waits for the event."""
         self.unseen_looks = 0
         """How often a strike that was done is not seen yet."""
 
@@ -128,6 +130,8 @@ class PaintProbe:
 
     async def sample(self, target: Target, live: Live[PaintFault]) -> Sample:
         coats = dict(self._walls.coats.get(target.id, ()))
+        if coats and self._walls.looks:
+            await self._walls.looks.wait()
         struck = self._walls.struck.count(target.id)
         if struck and self._walls.unseen_looks:
             self._walls.unseen_looks -= 1

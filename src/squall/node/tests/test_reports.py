@@ -1,11 +1,17 @@
-"""How often the status of a NodeFault is written: its size must not matter."""
+"""How often statuses are written: neither the size of a NodeFault nor their number may matter."""
 
 import asyncio
 
 import pytest
 
 from squall.api.cluster import NODE_FAULT
-from squall.node.reports import GATHER_SECONDS
+from squall.node.reports import (
+    GATHER_SECONDS,
+    PASSING_SECONDS,
+    PROOF_SECONDS,
+    SEEN_SECONDS,
+    SHARE_SECONDS,
+)
 from squall.node.tests.bench import Bench
 
 TARGETS = 40
@@ -23,7 +29,7 @@ async def bench(tmp_path):
 
 @pytest.fixture
 def written(bench):
-    """Count the records of each phase in every status that is written."""
+    """Read the phase of each record in every status that is written."""
     statuses = []
     patch = bench.cluster.patch
 
@@ -57,3 +63,66 @@ async def test_a_target_that_takes_its_time_holds_up_the_others_for_a_moment_onl
     assert written == []
     await bench.pass_seconds(GATHER_SECONDS)
     assert written[0] == ["Injected", "Not Injected"]
+
+
+async def test_that_a_fault_was_seen_is_not_worth_a_write_while_it_begins(bench, written):
+    bench.walls.stuck["default/web-0"] = stuck = asyncio.Event()
+    await bench.start()
+    await bench.fault(targets=[bench.target("web-0")])
+    await bench.pass_seconds(GATHER_SECONDS + 1)
+    stuck.set()
+    await bench.rest()
+    assert written == [["Injected"]]
+
+
+async def test_that_a_fault_was_seen_is_told_when_it_takes_long_to_begin(bench, written):
+    bench.walls.stuck["default/web-0"] = asyncio.Event()
+    await bench.start()
+    await bench.fault(targets=[bench.target("web-0")])
+    await bench.pass_seconds(SEEN_SECONDS)
+    assert written == [["Not Injected"]]
+    status = bench.cluster.objects[NODE_FAULT, "squall", "f1"]["status"]
+    assert status["observedGeneration"] == 1
+
+
+def verdicts(bench):
+    return {record["proof"]["verdict"] for record in bench.records() if record.get("proof")}
+
+
+@pytest.fixture
+async def unseen(bench, written):
+    """A fault that acts, says so, and is looked at in the dark."""
+    bench.walls.dark, bench.walls.looks = True, asyncio.Event()
+    await bench.start()
+    await bench.fault(targets=[bench.target("web-0")])
+    assert written == [["Injected"]]
+    bench.walls.looks.set()
+    return bench
+
+
+async def test_what_nobody_can_tell_yet_is_not_written_before_it_is_tried_some_more(
+    unseen, written
+):
+    await unseen.pass_seconds(PASSING_SECONDS - 2)
+    unseen.walls.dark = False
+    await unseen.pass_seconds(1 + GATHER_SECONDS)
+    assert verdicts(unseen) == {"Confirmed"}
+    assert len(written) == 2
+
+
+async def test_what_nobody_can_tell_is_said_in_time(unseen, written):
+    await unseen.pass_seconds(PASSING_SECONDS + 1)
+    assert verdicts(unseen) == {"Inconclusive"}
+    assert len(written) == 2
+
+
+@pytest.mark.parametrize("faults", [1, 20])
+async def test_numbers_of_many_faults_are_written_as_often_as_those_of_few(bench, written, faults):
+    await bench.start()
+    for number in range(faults):
+        await bench.fault(f"f{number}", targets=[bench.target(f"web-{number}")])
+    await bench.pass_seconds(15)
+    written.clear()
+    seconds = 2 * SHARE_SECONDS * faults
+    await bench.pass_seconds(max(seconds, PROOF_SECONDS + 5))
+    assert 1 <= len(written) / faults <= 2

@@ -78,12 +78,21 @@ def test_everything_else_reaches_the_target():
         ({"patterns": ["ü" * 64]}, "spec.patterns[0]", "no name that can be looked up"),
         ({"patterns": ["a" * 64 + ".example"]}, "spec.patterns[0]", "63"),
         ({"patterns": [r"a\.b.example"]}, "spec.patterns[0]", "no escapes"),
+        ({"patterns": [".*example.com"]}, "spec.patterns[0]", "are wild by themselves"),
+        ({"patterns": ["^a$"]}, "spec.patterns[0]", "no regular expression"),
+        ({"patterns": ["(a|b).example"]}, "spec.patterns[0]", "no regular expression"),
+        ({"patterns": ["[a-z]+.example"]}, "spec.patterns[0]", "no regular expression"),
+        ({"patterns": ["https://a.example"]}, "spec.patterns[0]", "no scheme, no port"),
+        ({"patterns": ["a.example:53"]}, "spec.patterns[0]", "no scheme, no port"),
         ({"error": "YXDOMAIN"}, "spec.error", "NXDOMAIN"),
         ({"error": "none"}, "spec.delay", "does nothing without it"),
+        ({"error": "none", "delay": "0s"}, "spec.delay", "does nothing without it"),
         ({"error": "timeout", "delay": "1s"}, "spec.delay", "never felt"),
         ({"jitter": "1s"}, "spec.jitter", "does nothing without delay"),
         ({"delay": "61s"}, "spec.delay", "use error timeout"),
-        ({"delay": "soon"}, "spec.delay", "soon"),
+        ({"delay": "soon"}, "spec.delay", "write it as 10ms"),
+        ({"delay": "-1s"}, "spec.delay", "negative"),
+        ({"delay": "1s", "jitter": "-1s"}, "spec.jitter", "negative"),
         ({"action": "random", "error": "NXDOMAIN"}, "spec.error", "is for action error"),
         ({"addresses": ["192.0.2.1"]}, "spec.addresses", "are for action random"),
         ({"action": "random", "addresses": ["web"]}, "spec.addresses[0]", "no IPv4 or IPv6"),
@@ -100,6 +109,12 @@ def test_what_could_never_act_is_refused_with_its_path_and_reason(spec, path, wh
     (only,) = refusals(**spec)
     assert only.startswith(f"{path}:")
     assert why in only
+
+
+def test_a_length_is_written_as_that_of_any_other_kind():
+    late = shared(delay="0.5s", jitter="1m0.25s")
+    assert (late.delay_us, late.jitter_us) == (500_000, 60_250_000)
+    assert refusals(delay="1s500ms", jitter="") == []
 
 
 def test_several_flaws_are_told_at_once():

@@ -121,6 +121,13 @@ def test_what_can_act_is_accepted(fields):
             "spec.delay: Required value: action latency does nothing without it",
         ),
         (
+            {**SLOW, "delay": "5ns"},
+            (
+                'spec.delay: Invalid value: "5ns": action latency does nothing without it; the '
+                "shortest is 1us"
+            ),
+        ),
+        (
             {**SLOW, "delay": "soon"},
             'spec.delay: Invalid value: "soon": is not a duration; write it as 10ms, 1.5s or 2h45m',
         ),
@@ -193,6 +200,10 @@ def test_what_can_act_is_accepted(fields):
                 'spec.path: Invalid value: "/data/x**": is not a pattern: `**` must be a whole '
                 "component, as in `/data/**/*`"
             ),
+        ),
+        *(
+            ({**SLOW, "path": path}, f'spec.path: Invalid value: "{path}": fits no path: ')
+            for path in ("/data/", "/data//x", "/data/../etc/*", "/data/./x", "**/../x")
         ),
         (
             {**SLOW, "methods": ["access"]},

@@ -11,6 +11,7 @@ from squall.injection.served import served_kinds
 SERVED = served_kinds({"HTTPChaos": KIND})[0]
 REQUEST = {"target": "Request", "port": 80, "abort": True}
 RESPONSE = {"target": "Response", "port": 80, "abort": True}
+METHODS = "write one of GET, POST, PUT, DELETE, PATCH, HEAD, OPTIONS, TRACE, CONNECT"
 SECRET = {
     "secretName": "web",
     "secretNamespace": "shop",
@@ -60,17 +61,28 @@ def test_the_least_that_upstream_accepts_is_accepted():
     assert refused(**(REQUEST | {"abort": False, "delay": "10ms"})) == []
 
 
+def test_json_that_no_program_can_read_is_refused():
+    for value in ('"\\ud800"', "[" * 5000):
+        (said,) = refused(**REQUEST, patch={"body": {"type": "JSON", "value": value}})
+        assert said.startswith("spec.patch.body.value: Invalid value: ")
+    deep = "[" * 100 + "]" * 100
+    assert refused(**REQUEST, patch={"body": {"type": "JSON", "value": deep}}) == []
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({**REQUEST, "port": -1}, "spec.port: Invalid value: -1: port -1 is not supported"),
+        (
+            {**REQUEST, "port": -1},
+            "spec.port: Invalid value: -1: port -1 is not supported; it is from 1 to 65535",
+        ),
         (
             {**REQUEST, "port": 65536},
-            "spec.port: Invalid value: 65536: port 65536 is not supported",
+            "spec.port: Invalid value: 65536: port 65536 is not supported; it is from 1 to 65535",
         ),
         (
             {"target": "Request", "abort": True},
-            "spec.port: Required value: port 0 is not supported",
+            "spec.port: Required value: port 0 is not supported; it is from 1 to 65535",
         ),
         (
             {**REQUEST, "target": "Both"},
@@ -79,11 +91,11 @@ def test_the_least_that_upstream_accepts_is_accepted():
         ({"port": 80, "abort": True}, "spec.target: Required value"),
         (
             {**REQUEST, "method": "get"},
-            'spec.method: Invalid value: "get": method get is not supported',
+            f'spec.method: Invalid value: "get": method get is not supported; {METHODS}',
         ),
         (
             {**REQUEST, "replace": {"method": "FLY"}},
-            'spec.replace.method: Invalid value: "FLY": method FLY is not supported',
+            f'spec.replace.method: Invalid value: "FLY": method FLY is not supported; {METHODS}',
         ),
         (
             {**REQUEST, "delay": "soon"},
@@ -168,6 +180,39 @@ def test_the_least_that_upstream_accepts_is_accepted():
                 'spec.patch.body.value: Invalid value: "{": is not JSON: Expecting property name '
                 "enclosed in double quotes: line 1 column 2 (char 1)"
             ),
+        ),
+        (
+            {**REQUEST, "path": "^/api$"},
+            (
+                'spec.path: Invalid value: "^/api$": '
+                "fits no path: they begin with /; `*` and `?` are all that a pattern knows"
+            ),
+        ),
+        (
+            {**REQUEST, "path": "/a b"},
+            (
+                'spec.path: Invalid value: "/a b": '
+                "fits no path: they have no blanks and no control characters; write %20"
+            ),
+        ),
+        (
+            {**REQUEST, "patch": {"body": {"type": "JSON", "value": '{"a": NaN}'}}},
+            'spec.patch.body.value: Invalid value: "{\\"a\\": NaN}": is not JSON: it has no NaN',
+        ),
+        (
+            {**REQUEST, "patch": {"body": {"type": "JSON", "value": "1e999"}}},
+            (
+                'spec.patch.body.value: Invalid value: "1e999": '
+                "is not JSON: Out of range float values are not JSON compliant"
+            ),
+        ),
+        (
+            {**REQUEST, "patch": {"body": {"type": "JSON", "value": "[" * 101 + "]" * 101}}},
+            (f'spec.patch.body.value: Invalid value: "{"[" * 99}...": is deeper than 100 levels'),
+        ),
+        (
+            {**REQUEST, "grpc": {"status": 14, "afterMessages": 1}},
+            "spec.grpc.afterMessages: Invalid value: 1: a request has none; use target: Response",
         ),
         (
             {**REQUEST, "grpc": {"status": 17}},
