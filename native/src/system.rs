@@ -57,6 +57,14 @@ pub fn most_descriptors() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
+/// Lets large pieces of memory be mappings of their own, which are the kernel's again when they are
+/// freed; the library would by and by keep ever larger ones.
+pub fn give_large_memory_back() {
+    const LARGE: libc::c_int = 64 << 10;
+    // SAFETY: plain call.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
 /// Lets this process have as many descriptors open as it may ask for, and `wanted` where its
 /// capabilities allow more; refused, it stays as it is.
 pub fn raise_descriptors(wanted: u64) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
+use super::bodies::{self, Unheld};
 use super::edit::{self, Body};
 use super::exchange::{End, Link};
 use super::flow::{Pump, Reader};
@@ -13,8 +14,8 @@ use super::lines::Lines;
 use super::rules::{add_one, Armed};
 use super::timer;
 
-/// Longest body that is changed; longer ones pass as they are.
-pub const LONGEST_BODY: usize = 8 << 20;
+/// So short a body goes into one segment with its head.
+const SHORT: usize = 1 << 10;
 
 impl<CR, CW, SR, SW> Link<CR, CW, SR, SW>
 where
@@ -96,9 +97,7 @@ where
         let mut body = edit::body_for(rules);
         if bodiless(response.code) {
             if body == Body::Needed {
-                rules
-                    .iter()
-                    .for_each(|armed| add_one(&armed.tally.unpatchable));
+                bodies::unpatched(rules, Unheld::TooLong);
                 body = Body::Kept;
             }
             if body == Body::Kept && code.is_some_and(|code| !bodiless(code)) {
@@ -168,12 +167,13 @@ async fn change<R: AsyncRead + Unpin>(
         }
         Body::Needed => {
             let came = collect(reader, length, framing).await?;
-            if came.is_none() {
-                rules
-                    .iter()
-                    .for_each(|armed| add_one(&armed.tally.unpatchable));
-            }
-            came.map(Some)
+            came.map_or_else(
+                |why| {
+                    bodies::unpatched(rules, why);
+                    None
+                },
+                |data| Some(Some(data)),
+            )
         }
     };
     let Some(came) = came else {
@@ -183,9 +183,14 @@ async fn change<R: AsyncRead + Unpin>(
     };
     let new = edit::body(rules, came);
     lines.set_length(new.len());
-    let bytes = [lines.bytes(), new].concat();
+    let mut bytes = lines.bytes();
+    let short = new.len() <= SHORT;
+    if short {
+        bytes.extend_from_slice(&new);
+    }
     reader.splice(0, &bytes);
-    Ok(Pump::new(bytes.len(), Framing::NONE))
+    let pump = Pump::new(bytes.len(), Framing::NONE);
+    Ok(if short { pump } else { pump.then(new) })
 }
 
 /// Throws away a head of `length` and its body.
@@ -208,23 +213,29 @@ async fn drain<R: AsyncRead + Unpin>(
     }
 }
 
-/// Takes out a head of `length` and its body, and gives the data of the body; None where it is too
-/// long, and then everything is still there.
+/// Takes out a head of `length` and its body, and gives the data of the body; where it is not held,
+/// everything is still there.
 async fn collect<R: AsyncRead + Unpin>(
     reader: &mut Reader<R>,
     length: usize,
     framing: &Framing,
-) -> Result<Option<Vec<u8>>, End> {
+) -> Result<Result<Vec<u8>, Unheld>, End> {
     let mut seen = framing.clone();
     let mut end = length;
+    if let Framing::Length(body) = framing {
+        // All of its room at once, rather than a part that others then lack.
+        if let Err(why) = reader.hold(length.saturating_add(*body as usize)) {
+            return Ok(Err(why));
+        }
+    }
     loop {
         // What is not understood goes on as it came, with all that is held.
         end += seen.take(&reader.held()[end..]).map_err(|_| End::Blind)?;
         if seen.done() || reader.ended && seen == Framing::UntilEnd {
             break;
         }
-        if end > LONGEST_BODY {
-            return Ok(None);
+        if let Err(why) = reader.hold(end) {
+            return Ok(Err(why));
         }
         if reader.fill().await.map_err(|_| End::Reset)? == 0 && seen != Framing::UntilEnd {
             return Err(End::Blind); // it ends early, and the other side is to see that
@@ -234,5 +245,5 @@ async fn collect<R: AsyncRead + Unpin>(
         .decode(&reader.held()[length..end])
         .map_err(|_| End::Reset)?;
     reader.consume(end);
-    Ok(Some(data))
+    Ok(Ok(data))
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
-use super::change::LONGEST_BODY;
+use super::bodies::{self, Share};
 use super::edit::{self, Body};
 use super::grpc::Cut;
-use super::rules::{add_one, Armed};
+use super::rules::Armed;
 use super::stream::Failure;
 
 /// A body on its way.
@@ -39,16 +39,14 @@ pub async fn change(
             None
         }
         Body::Needed => {
-            let mut data = Vec::new();
+            let (mut data, mut share) = (Vec::new(), Share::default());
             while let Some(part) = body.data().await {
                 let part = part?;
                 data.extend_from_slice(&part);
                 let _ = body.flow_control().release_capacity(part.len());
-                if data.len() > LONGEST_BODY {
-                    rules
-                        .iter()
-                        .for_each(|armed| add_one(&armed.tally.unpatchable));
-                    return Ok(Content::Started(data.into(), body));
+                if let Err(why) = share.grow(data.len()) {
+                    bodies::unpatched(rules, why);
+                    return Ok(Content::Started(bodies::held(data), body));
                 }
             }
             trailers = body.trailers().await?;
@@ -57,7 +55,7 @@ pub async fn change(
     };
     let new = edit::body(rules, came);
     headers.insert(http::header::CONTENT_LENGTH, new.len().into());
-    Ok(Content::Whole(new.into(), trailers))
+    Ok(Content::Whole(new, trailers))
 }
 
 /// Lets who sends a body come to its end: clients take it for a failure if they may not.

@@ -158,8 +158,9 @@ where
                 } else {
                     match head::request(held, scope.as_ref()) {
                         Parsed::Whole(request) => return Ok((scope, request)),
-                        Parsed::Part if held.len() < head::LONGEST => {}
+                        Parsed::Part if self.client.may_grow() => {}
                         Parsed::Part | Parsed::Foreign => {
+                            let held = self.client.held();
                             visit.foreign(held, scope.as_deref());
                             let sealed = scope.filter(|_| is_tls(held));
                             if let Some(scope) = sealed {
@@ -205,7 +206,7 @@ where
                         continue;
                     }
                     Parsed::Whole(response) => return Ok(response),
-                    Parsed::Part if held.len() < head::LONGEST => {}
+                    Parsed::Part if self.server.may_grow() => {}
                     Parsed::Part | Parsed::Foreign => return Err(End::Blind),
                 }
             }
@@ -285,6 +286,9 @@ where
             }
             match (&sent, &received) {
                 (Some(_), Some(_)) => Poll::Ready(()),
+                // Torn: the other end is to feel it once it has all that was said before.
+                (Some(Err(_)), None) if self.server.held().is_empty() => Poll::Ready(()),
+                (None, Some(Err(_))) if self.client.held().is_empty() => Poll::Ready(()),
                 _ => Poll::Pending,
             }
         })

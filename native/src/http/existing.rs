@@ -1,7 +1,7 @@
 //! Connections older than the rules: they are reset, between two exchanges where it can be seen, so
 //! that their clients come again, and then to us: sock_diag(7), SOCK_DESTROY.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,15 +12,19 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::MsgFlags;
 
 use super::hooks::{self, Clients};
-use super::rules::Door;
 use super::visit::World;
 use crate::system::{self, own};
 
 /// So long a connection is reset only where its silence leaves no doubt.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// So long it may be busy before it is reset all the same.
+/// So long it may go from one exchange to the next before it is reset within one.
 const LONGEST: Duration = Duration::from_millis(850);
+/// So long an exchange that is older than the rules may last. Clients wait no longer for an answer;
+/// what does is a stream, and has no end.
+const OLD_EXCHANGE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
+/// Between looks at those that are left.
+const LONG_PAUSE: Duration = Duration::from_millis(100);
 
 /// Silent for so long, a server is done: it does not think in the middle of an answer.
 const SETTLED_MS: u32 = 250;
@@ -73,14 +77,57 @@ impl Socket {
         &self.id[40..]
     }
 
+    /// Milliseconds since the client and the server spoke last.
+    fn silence(&self, outgoing: bool) -> [u32; 2] {
+        match outgoing {
+            true => [self.sent, self.received],
+            false => [self.received, self.sent],
+        }
+    }
+
+    /// Segments of the client and of the server.
+    fn spoken(&self, outgoing: bool) -> [u32; 2] {
+        let [out, into] = self.segments;
+        if outgoing {
+            [out, into]
+        } else {
+            [into, out]
+        }
+    }
+
     /// Has the last request been answered? The server has spoken last then.
     fn rests(&self, outgoing: bool, silent_ms: u32) -> bool {
-        let [out, into] = self.segments;
-        let (request, answer, unanswered) = match outgoing {
-            true => (self.sent, self.received, into == 0 && out > 0),
-            false => (self.received, self.sent, out == 0 && into > 0),
-        };
+        let [request, answer] = self.silence(outgoing);
+        let [asked, answered] = self.spoken(outgoing);
+        let unanswered = answered == 0 && asked > 0;
         !self.waiting && !unanswered && answer <= request && answer >= silent_ms
+    }
+}
+
+/// What a connection did since it was first looked at.
+struct Seen {
+    spoken: [u32; 2],
+    /// The server has spoken since.
+    answered: bool,
+    /// And then the client: this is an exchange that the rules are for.
+    anew: bool,
+}
+
+impl Seen {
+    fn first(socket: &Socket, outgoing: bool) -> Self {
+        let [request, answer] = socket.silence(outgoing);
+        let spoken = socket.spoken(outgoing);
+        Self {
+            spoken,
+            answered: spoken[1] > 0 && answer <= request,
+            anew: false,
+        }
+    }
+
+    fn look(&mut self, spoken: [u32; 2]) {
+        self.anew |= self.answered && spoken[0] != self.spoken[0];
+        self.answered |= spoken[1] != self.spoken[1];
+        self.spoken = spoken;
     }
 }
 
@@ -94,7 +141,8 @@ pub fn dialled(ports: &[u16]) -> io::Result<Vec<Socket>> {
     Ok(found)
 }
 
-/// Resets what came to `ports` past us, and the `dialled`; in a thread, and within a second.
+/// Resets what came to `ports` past us, and the `dialled`, in a thread: within a second, but for
+/// those in an exchange that began before.
 pub fn end(ports: Vec<u16>, dialled: Vec<Socket>, clients: Clients, world: Arc<World>) {
     if ports.is_empty() && dialled.is_empty() {
         return;
@@ -110,14 +158,11 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
     let mut diag = Diag::open()?;
     let cookies: HashSet<&[u8]> = dialled.iter().map(Socket::cookie).collect();
     let start = Instant::now();
+    let mut seen: HashMap<Vec<u8>, Seen> = HashMap::new();
     loop {
-        let late = start.elapsed() > LONGEST;
-        let silent_ms = match start.elapsed() > PATIENCE {
-            true => QUIET_MS,
-            false => SETTLED_MS,
-        };
+        let late = !seen.is_empty() && start.elapsed() > LONGEST; // a first look may take its time
         let listed = diag.list()?;
-        let own = own_inodes()?; // after the list, so that none is missing
+        let own = if late { HashSet::new() } else { own_inodes()? }; // after the list: none is missing
         let is_past_us = |socket: &Socket| {
             let (local, peer) = (socket.local(), socket.peer());
             ports.contains(&local.port())
@@ -129,32 +174,40 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
         let mut left = 0;
         for socket in &listed {
             let outgoing = cookies.contains(socket.cookie());
-            if !outgoing && !is_past_us(socket) {
+            let known = seen.contains_key(socket.cookie());
+            // Who comes late passes us on purpose: there was no room.
+            if !known && (late || !outgoing && !is_past_us(socket)) {
                 continue;
             }
-            if !late && !socket.rests(outgoing, silent_ms) {
-                left += 1;
-                continue;
-            }
-            diag.destroy(socket)?;
-            let port = if outgoing {
+            let end = if outgoing {
                 socket.peer()
             } else {
                 socket.local()
+            };
+            let rules = world.rules();
+            let Some(scope) = rules.scope((end.port(), outgoing)) else {
+                continue; // they have been taken back
+            };
+            let spoken = socket.spoken(outgoing);
+            let first = || Seen::first(socket, outgoing);
+            let one = seen.entry(socket.cookie().to_vec()).or_insert_with(first);
+            one.look(spoken);
+            let silent_ms = match one.anew && start.elapsed() > PATIENCE {
+                true => QUIET_MS,
+                false => SETTLED_MS,
+            };
+            let over = late && one.anew || start.elapsed() > OLD_EXCHANGE;
+            if over || socket.rests(outgoing, silent_ms) {
+                diag.destroy(socket)?;
+                scope.count(|tally| &tally.reset);
+            } else {
+                left += 1;
             }
-            .port();
-            count(world, (port, outgoing));
         }
-        if late || left == 0 && start.elapsed() > PAUSE * 3 {
+        if left == 0 && start.elapsed() > PAUSE * 3 {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
-    }
-}
-
-fn count(world: &World, door: Door) {
-    if let Some(scope) = world.rules().scope(door) {
-        scope.count(|tally| &tally.reset);
+        std::thread::sleep(if late { LONG_PAUSE } else { PAUSE });
     }
 }
 

@@ -5,9 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{ready, Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::bodies::{Share, Unheld};
 use super::framing::Framing;
+use super::head;
 
 /// One read takes no more; as HAProxy's.
 const BUFFER: usize = 16 << 10;
@@ -38,6 +41,8 @@ pub struct Reader<R> {
     io: R,
     data: Vec<u8>,
     start: usize,
+    /// Its room, where it is a body that is held.
+    share: Share,
     /// The other side has said that nothing more comes.
     pub ended: bool,
 }
@@ -48,6 +53,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             io,
             data: Vec::new(),
             start: 0,
+            share: Share::default(),
             ended: false,
         }
     }
@@ -63,7 +69,22 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         if self.start == self.data.len() {
             self.start = 0;
             self.data.clear();
+            if self.data.capacity() > BUFFER {
+                self.data = Vec::new();
+            }
         }
+        self.share.shrink(self.data.len() - self.start);
+    }
+
+    /// Takes room for so many bytes, which stay here until they are passed on or changed.
+    pub fn hold(&mut self, count: usize) -> Result<(), Unheld> {
+        self.share.grow(count)
+    }
+
+    /// May more be read of a head that is not there as a whole?
+    pub fn may_grow(&mut self) -> bool {
+        let held = self.held().len();
+        held < head::LONGEST && (held < BUFFER || self.hold(held).is_ok())
     }
 
     /// Reads once, behind what is held; 0 means the end, which is noted.
@@ -134,6 +155,8 @@ pub struct Pump {
     /// Of the bytes held, those that are to be sent before anything else is looked at.
     sending: usize,
     framing: Framing,
+    /// What comes after all that.
+    then: Bytes,
 }
 
 impl Pump {
@@ -142,11 +165,20 @@ impl Pump {
         Self {
             sending: head,
             framing,
+            then: Bytes::new(),
+        }
+    }
+
+    /// Sends `bytes` behind it.
+    pub fn then(self, bytes: Bytes) -> Self {
+        Self {
+            then: bytes,
+            ..self
         }
     }
 
     pub fn done(&self) -> bool {
-        self.sending == 0 && self.framing.done()
+        self.sending == 0 && self.framing.done() && self.then.is_empty()
     }
 
     /// Goes on until all is sent. May be dropped at any moment: what is not sent is still held.
@@ -169,6 +201,13 @@ impl Pump {
                 self.sending -= sent;
             }
             if self.framing.done() {
+                while !self.then.is_empty() {
+                    let sent = ready!(Pin::new(&mut *writer).poll_write(context, &self.then))?;
+                    if sent == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    self.then.advance(sent);
+                }
                 return Pin::new(&mut *writer).poll_flush(context);
             }
             // A layer below may hold back what it was given until it is told to flush.

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod base64;
+mod bodies;
 mod change;
 mod content;
 mod edit;
@@ -17,6 +18,7 @@ mod head;
 mod hooks;
 mod http2;
 mod lines;
+mod merge;
 mod parts;
 mod proxy;
 mod redirect;
@@ -68,6 +70,7 @@ impl Held {
     /// Starts to serve whom nobody is led to as yet.
     fn start(lease: f64) -> Result<Self, Failure> {
         system::raise_descriptors(0); // a connection takes two
+        system::give_large_memory_back();
         let listeners = Listeners::open().map_err(failure("listen"))?;
         let incoming = listeners.incoming.each_ref();
         let incoming = incoming.map(|one| one.as_ref().map(AsRawFd::as_raw_fd));

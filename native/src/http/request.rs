@@ -161,6 +161,8 @@ pub struct Counters {
     pub patched: u64,
     /// Bodies to be patched that were no JSON, encoded, or longer than we hold.
     pub unpatchable: u64,
+    /// Bodies to be patched that passed as they were, as others took all the room there is for them.
+    pub crowded: u64,
     /// gRPC calls that were given another end.
     pub ended: u64,
     /// Connections on its ports that spoke something else, and were passed through byte by byte.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::base64;
 use super::request::{Counters, Rule, Target};
 
@@ -30,7 +32,7 @@ pub struct Scope {
 pub struct Armed {
     pub rule: Rule,
     /// What `replace.body` stands for.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
     pub tally: Arc<Tally>,
     draws: AtomicU64,
 }
@@ -47,6 +49,7 @@ pub struct Tally {
     pub replaced: AtomicU64,
     pub patched: AtomicU64,
     pub unpatchable: AtomicU64,
+    pub crowded: AtomicU64,
     pub ended: AtomicU64,
     pub foreign: AtomicU64,
     pub sealed: AtomicU64,
@@ -159,7 +162,7 @@ impl Armed {
         let body = body.map_err(|reason| format!("replace.body of {}: {reason}", rule.source))?;
         Ok(Self {
             rule,
-            body,
+            body: body.map(Bytes::from),
             tally,
             draws: AtomicU64::new(0),
         })
@@ -216,6 +219,7 @@ impl Tally {
             replaced: self.replaced.load(Relaxed),
             patched: self.patched.load(Relaxed),
             unpatchable: self.unpatchable.load(Relaxed),
+            crowded: self.crowded.load(Relaxed),
             ended: self.ended.load(Relaxed),
             foreign: self.foreign.load(Relaxed),
             sealed: self.sealed.load(Relaxed),

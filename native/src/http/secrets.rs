@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::client::{verify_server_name, ResolvesClientCert, Resumption};
 use rustls::crypto::{ring, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, NamedGroup, RootCertStore, ServerConfig,
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, NamedGroup, RootCertStore, ServerConfig,
     SignatureAlgorithm, SignatureScheme,
 };
 
@@ -119,6 +119,20 @@ impl Identity<'_> {
         suites.count() > 0 && hello.named_groups().is_none_or(groups)
     }
 
+    /// May we answer in place of a server that has shown this certificate to whom asked for `name`?
+    /// A server may have several, of which we were given one.
+    pub fn stands_for(&self, name: Option<&str>, shown: &[CertificateDer]) -> bool {
+        let (Self::Server(key), Some(name)) = (self, name) else {
+            return true;
+        };
+        let ours = key.cert.first();
+        let covers = || {
+            let parsed = ParsedCertificate::try_from(ours?).ok()?;
+            verify_server_name(&parsed, &ServerName::try_from(name).ok()?).ok()
+        };
+        ours == shown.first() || covers().is_some()
+    }
+
     /// How we call the server, offering what the client offered; tells whether it asks who we are.
     pub fn call(&self, protocols: Vec<Vec<u8>>) -> Result<(Arc<ClientConfig>, Arc<Asked>), String> {
         let asked = Arc::new(Asked::default());
@@ -198,7 +212,10 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    found.map_err(|error| format!("its certificate is no PEM: {error}"))
+    found.map_err(|error| match error {
+        pem::Error::MissingSectionEnd { .. } => "its certificate is cut off".to_owned(),
+        _ => "its certificate is no PEM".to_owned(), // what is there is told to nobody
+    })
 }
 
 fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, String> {
@@ -206,11 +223,23 @@ fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, String> {
     if chain.is_empty() {
         return Err("no certificate is in its PEM".to_owned());
     }
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-    let key = key.map_err(|_| "its key is no PEM of a private key")?;
-    let provider = provider();
-    let found = CertifiedKey::from_der(chain, key, &provider);
-    found.map_err(|error| format!("its key cannot be used: {error}"))
+    let der = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let der = der.map_err(|_| match key.contains("ENCRYPTED") {
+        true => "its key is encrypted: give it without a passphrase",
+        false => "its key is no PEM of a private key",
+    })?;
+    let key = provider().key_provider.load_private_key(der);
+    let key = key.map_err(|_| {
+        "its key cannot be used: RSA of 2048 to 4096 bits, P-256, P-384 and Ed25519 can"
+    })?;
+    let found = CertifiedKey::new(chain, key);
+    match found.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(found),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("its key is not that of its certificate".to_owned())
+        }
+        Err(error) => Err(format!("its certificate cannot be used: {error}")),
+    }
 }
 
 #[derive(Debug)]

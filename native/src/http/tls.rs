@@ -65,9 +65,8 @@ pub async fn open(
     };
     start.io.recording = false;
     let hello = start.client_hello();
-    let name = hello
-        .server_name()
-        .map_or_else(|| address.ip().to_string(), str::to_owned);
+    let asked = hello.server_name().map(str::to_owned);
+    let name = asked.clone().unwrap_or_else(|| address.ip().to_string());
     let protocols = hello
         .alpn()
         .map(|all| all.map(<[u8]>::to_vec).collect())
@@ -80,7 +79,12 @@ pub async fn open(
     };
     let called = call(server, &name, protocols, &identity).await;
     let answer = called.and_then(|server| {
-        let protocol = server.get_ref().1.alpn_protocol();
+        let (_, session) = server.get_ref();
+        let shown = session.peer_certificates().unwrap_or_default();
+        if !identity.stands_for(asked.as_deref(), shown) {
+            return Err(io::Error::other("it has another certificate for this name"));
+        }
+        let protocol = session.alpn_protocol();
         let answer = identity.answer(&name, protocol).map_err(io::Error::other)?;
         Ok((server, answer))
     });

@@ -93,7 +93,7 @@ def _unopened(values: Mapping[str, float]) -> str:
         return ""
     return (
         f"; {sealed:g} TLS connections could not be opened: the client trusts only what it pins, "
-        "or no certificate was given; of these, whole connections are hit, or none"
+        "or no certificate was given for its name; of these, whole connections are hit, or none"
     )
 
 
@@ -117,6 +117,9 @@ def _findings(
         yield _counted("patched", patched, matched)
         if unpatchable:
             said = f"{unpatchable:g} bodies are no JSON, are encoded or too long"
+            yield Finding(Verdict.MISMATCH, "patch", said)
+        if crowded := values.get("crowded", 0):
+            said = f"{crowded:g} bodies passed unchanged: too much of others was held at once"
             yield Finding(Verdict.MISMATCH, "patch", said)
     if fault.ends_calls:
         ended = values.get("ended", 0)

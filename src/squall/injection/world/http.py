@@ -140,6 +140,8 @@ class Counters:
     patched: int = 0
     unpatchable: int = 0
     """Bodies to be patched that were no JSON, encoded, or longer than is held."""
+    crowded: int = 0
+    """Bodies to be patched that passed as they were, as others took all the room for them."""
     ended: int = 0
     """gRPC calls that were given another end."""
     foreign: int = 0

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -135,6 +136,54 @@ async def test_an_answer_that_breaks_its_own_rules_reaches_its_client_as_it_is(
     assert await asyncio.to_thread(to_the_end, connection) == broken
 
 
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+def tear(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("who", ["server", "client"])
+async def test_what_is_not_looked_into_is_torn_at_both_ends_when_it_is_at_one(
+    net, serving, dial, proxy, who
+):
+    ends: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def watch(connection: socket.socket) -> None:
+        try:
+            end = "an end" if connection.recv(1) == b"" else "data"
+        except ConnectionResetError:
+            end = "torn"
+        loop.call_soon_threadsafe(ends.put_nowait, end)
+
+    def serve(connection: socket.socket) -> None:
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.recv(65536)
+        connection.sendall(UPGRADED)
+        connection.recv(1)
+        if who == "server":
+            tear(connection)
+        else:
+            connection.sendall(b"y")
+            watch(connection)
+
+    serving(serve)
+    await ordered(proxy, UNMATCHED)
+    connection = dial(net.far)
+    connection.settimeout(PATIENCE_SECONDS)
+    connection.sendall(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
+    assert await asyncio.to_thread(received, connection, len(UPGRADED)) == UPGRADED
+    connection.sendall(b"x")
+    if who == "client":
+        assert await asyncio.to_thread(connection.recv, 1) == b"y"
+        tear(connection)
+    else:
+        await asyncio.to_thread(watch, connection)
+    assert await asyncio.wait_for(ends.get(), PATIENCE_SECONDS) == "torn"
+
+
 async def test_an_older_connection_is_not_torn_within_an_answer(net, serving, dial, proxy):
     head, half = b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n", b"x" * 100
 
@@ -161,21 +210,64 @@ async def test_an_older_connection_is_not_torn_within_an_answer(net, serving, di
         assert time.monotonic() < deadline
 
 
-async def test_an_older_connection_that_never_rests_is_torn_all_the_same(net, serving, dial, proxy):
+LONG_SECONDS = 1.5
+"""Longer than an older connection that goes on asking is left alone."""
+
+
+def think(connection: socket.socket) -> None:
+    time.sleep(LONG_SECONDS)  # a slow server; the test waits for its answer
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + bytes(LARGE))
+
+
+def pour(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + bytes(LARGE))
+
+
+LARGE = 32 << 20
+
+
+@pytest.mark.parametrize("answer", [think, pour])
+async def test_an_older_connection_is_torn_after_its_answer_however_long_that_takes(
+    net, serving, dial, proxy, answer
+):
     def serve(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
-        while True:
-            connection.sendall(b"x")
-            time.sleep(0.005)  # it streams; the test waits for the reset
+        while connection.recv(65536):
+            answer(connection)
 
     serving(serve)
     connection = dial(net.far)
+    connection.settimeout(PATIENCE_SECONDS)
     connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-    assert connection.recv(1)
     await ordered(proxy, UNMATCHED)
+    if answer is pour:
+        await asyncio.sleep(LONG_SECONDS)  # a client that does not read
+    body = (await asyncio.to_thread(received, connection, LARGE + 45)).partition(b"\r\n\r\n")[2]
+    assert len(body) == LARGE
     with pytest.raises(ConnectionResetError):
-        await asyncio.to_thread(to_the_end, connection)
+        await asyncio.to_thread(connection.recv, 1)
+
+
+async def test_an_older_connection_that_never_rests_is_torn_all_the_same(net, serving, dial, proxy):
+    def serve(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            connection.sendall(OK)
+
+    def ask_on() -> None:
+        while True:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            if not connection.recv(65536):
+                return
+
+    serving(serve)
+    connection = dial(net.far)
+    connection.settimeout(PATIENCE_SECONDS)
+    connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    assert connection.recv(65536) == OK
+    await ordered(proxy, UNMATCHED)
+    began = time.monotonic()
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        await asyncio.to_thread(ask_on)
+    assert time.monotonic() - began < PATIENCE_SECONDS
 
 
 async def test_where_there_is_no_room_connections_go_straight_to_their_server(

@@ -1,24 +1,14 @@
 """`squall-node http` and TLS, HTTP/2 and gRPC, between real sockets."""
 
-import contextlib
-import datetime as dt
 import functools
-import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from squall.errors import InvalidFault
 from squall.linux.tests.http_servers import (
     MESSAGE,
     call,
@@ -30,44 +20,22 @@ from squall.linux.tests.http_servers import (
     ordered,
     rule,
 )
+from squall.linux.tests.http_tls import (
+    NAME,
+    TEAPOT,
+    Identity,
+    context_of,
+    made,
+    opened,
+    own,
+    status,
+)
 from squall.linux.tests.two_namespaces import TwoNamespaces
 
 pytestmark = pytest.mark.host
 
 NEAR = TwoNamespaces.NEAR
 FAR = TwoNamespaces.FAR[0]
-NAME = "server.test"
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A certificate and its key, as PEM."""
-
-    certificate: str
-    key: str
-
-
-def made(name: str, *, authority: bool = False) -> Identity:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(FAR))]
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    )
-    pem = serialization.Encoding.PEM
-    private = serialization.PrivateFormat.PKCS8
-    plain = serialization.NoEncryption()
-    certificate = built.sign(key, hashes.SHA256()).public_bytes(pem)
-    return Identity(certificate.decode(), key.private_bytes(pem, private, plain).decode())
 
 
 @pytest.fixture(scope="module")
@@ -84,43 +52,6 @@ def authority() -> Identity:
 def serving(serving: Callable[..., None]) -> Callable[..., None]:
     """As others have it, at the port of HTTPS unless told otherwise."""
     return functools.partial(serving, port=443)
-
-
-def context_of(server: Identity, tmp_path: Path, *protocols: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    both = tmp_path / "server.pem"
-    both.write_text(server.certificate + server.key)
-    context.load_cert_chain(both)
-    if protocols:
-        context.set_alpn_protocols(protocols)
-    return context
-
-
-@contextlib.contextmanager
-def opened(netns: str, address: str, trusted: Identity, *protocols: str) -> Iterator[ssl.SSLSocket]:
-    context = ssl.create_default_context(cadata=trusted.certificate)
-    if protocols:
-        context.set_alpn_protocols(protocols)
-    with (
-        dialled(netns, address, 443) as plain,
-        context.wrap_socket(plain, server_hostname=NAME) as encrypted_socket,
-    ):
-        yield encrypted_socket
-
-
-def status(connection: socket.socket) -> bytes:
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    whole = b""
-    while part := connection.recv(65536):
-        whole += part
-    return whole.split(b" ", 2)[1]
-
-
-def own(server: Identity) -> dict[str, Any]:
-    return {"certificates": [{"port": 443, "certificate": server.certificate, "key": server.key}]}
-
-
-TEAPOT: dict[str, Any] = {"replace": {"code": 418}}
 
 
 async def test_a_server_whose_key_is_given_is_answered_for(net, serving, proxy, server, tmp_path):
@@ -152,13 +83,6 @@ async def test_a_server_that_wants_to_know_its_client_is_left_to_it(
     with opened(net.far, NEAR, server) as client:
         assert status(client) == b"200"
     assert (await proxy.ask("state"))["sealed"] == {NAME: 1}
-
-
-async def test_a_key_that_is_none_is_refused_and_not_told(proxy, server):
-    broken = [{"port": 443, "certificate": server.certificate, "key": "sEcReT"}]
-    with pytest.raises(InvalidFault, match="port 443") as told:
-        await ordered(proxy, rule("Response", 443), certificates=broken)
-    assert "sEcReT" not in str(told.value)
 
 
 def minting(authority: Identity, roots: Identity) -> dict[str, Any]:

@@ -130,8 +130,8 @@ async def test_no_request_is_sent_that_could_do_harm_or_tell_nothing(fields):
             {"sealed": 3},
             (
                 "no request could be read; 3 TLS connections could not be opened: the client "
-                "trusts only what it pins, or no certificate was given; of these, whole "
-                "connections are hit, or none"
+                "trusts only what it pins, or no certificate was given for its name; of these, "
+                "whole connections are hit, or none"
             ),
         ),
     ],
@@ -194,6 +194,11 @@ async def test_bodies_that_cannot_be_patched_spoil_it():
     )
     assert judged.verdict is Verdict.MISMATCH
     assert "1 bodies are no JSON" in judged.measured
+    judged, _ = await Scene(target="Response", patch=patch).judged(
+        exchanges=3, matched=3, patched=3, crowded=2
+    )
+    assert judged.verdict is Verdict.MISMATCH
+    assert "2 bodies passed unchanged: too much of others was held" in judged.measured
 
 
 async def test_calls_that_got_another_end_are_told():

@@ -1,0 +1,90 @@
+"""Bodies that `squall-node http` holds to change them: so many at once, and no more."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from squall.linux.holder import Holder
+from squall.linux.tests.http_servers import counted, ordered, rule
+
+pytestmark = pytest.mark.host
+
+PATIENCE_SECONDS = 60.0
+CONNECTIONS = 200
+BODY = json.dumps({"filling": "x" * (1 << 20)}, separators=(",", ":")).encode()
+PATCHED = BODY[:-1] + b',"new":1}'
+MOST_MIB = 64
+"""That are held at once."""
+
+
+def peak_mib(proxy: Holder) -> float:
+    """Read how much memory it had at once, at most."""
+    lines = Path(f"/proc/{proxy.pid}/status").read_text().splitlines()
+    [peak] = [line for line in lines if line.startswith("VmHWM")]
+    return int(peak.split()[1]) / 1024
+
+
+def body_of(connection: socket.socket) -> bytes:
+    connection.settimeout(PATIENCE_SECONDS)
+    with contextlib.closing(connection), connection.makefile("rb") as stream:
+        while stream.readline() != b"\r\n":
+            pass
+        return stream.read()
+
+
+async def test_bodies_that_find_no_room_pass_as_they_are_and_memory_stays_small(
+    net, serving, dial, proxy
+):
+    together = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n")
+        connection.sendall(b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY[:-1])
+        together.wait(PATIENCE_SECONDS)
+        connection.sendall(BODY[-1:])
+
+    serving(serve)
+    await ordered(proxy, rule("Response", patch={"body": {"new": 1}}))
+    connections = [dial(net.far) for _ in range(CONNECTIONS)]
+    reading = [asyncio.to_thread(body_of, connection) for connection in connections]
+    for connection in connections:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    bodies = asyncio.gather(*reading)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await counted(proxy))["crowded"] < CONNECTIONS - MOST_MIB:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    together.set()
+    found = await asyncio.wait_for(bodies, PATIENCE_SECONDS)
+    crowded = (await counted(proxy))["crowded"]
+    assert found.count(BODY) == crowded
+    assert found.count(PATCHED) == CONNECTIONS - crowded > MOST_MIB / 2
+    # Beside what is held: the program, buffers of all connections, and one body on its way from
+    # what came to what it becomes.
+    assert peak_mib(proxy) < MOST_MIB + 64
+
+
+async def test_what_a_patch_does_not_name_stays_as_it_is_written(net, serving, dial, proxy):
+    written = (
+        b'{"id": 12345678901234567890123, "price":1.50, "z":{"b":[1.0 ,2],"c":"\\u00e4"}, "a":0}'
+    )
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        connection.sendall(head % len(written) + written)
+
+    serving(serve)
+    await ordered(proxy, rule("Response", patch={"body": {"z": {"c": None, "d": 1}, "n": 2}}))
+    connection = dial(net.far)
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await asyncio.to_thread(body_of, connection) == (
+        b'{"id":12345678901234567890123,"price":1.50,"z":{"b":[1.0 ,2],"d":1},"a":0,"n":2}'
+    )
