@@ -6,36 +6,42 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 
 use super::bodies::{self, Share};
 use super::edit::{self, Body};
 use super::grpc::Cut;
 use super::rules::Armed;
+use super::stream::Failure;
 
 /// A body on its way.
 pub enum Content {
     Stream(RecvStream),
     /// The start of it, and what follows.
     Started(Bytes, RecvStream),
-    Whole(Bytes),
+    /// With its trailers.
+    Whole(Bytes, Option<HeaderMap>),
 }
 
-/// Makes of a body what the rules say.
+/// Makes of a body what the rules say; where they need nothing of it, it is `left`.
 pub async fn change(
     rules: &[Arc<Armed>],
     mut body: RecvStream,
-    headers: &mut http::HeaderMap,
-) -> Result<Content, Reason> {
+    headers: &mut HeaderMap,
+    left: fn(RecvStream),
+) -> Result<Content, Failure> {
+    let mut trailers = None;
     let came = match edit::body_for(rules) {
         Body::Kept => return Ok(Content::Stream(body)),
         Body::Dropped => {
             headers.remove(http::header::CONTENT_ENCODING);
+            left(body);
             None
         }
         Body::Needed => {
             let (mut data, mut share) = (Vec::new(), Share::default());
             while let Some(part) = body.data().await {
-                let part = part.map_err(reason)?;
+                let part = part?;
                 data.extend_from_slice(&part);
                 let _ = body.flow_control().release_capacity(part.len());
                 if let Err(why) = share.grow(data.len()) {
@@ -43,20 +49,34 @@ pub async fn change(
                     return Ok(Content::Started(bodies::held(data), body));
                 }
             }
+            trailers = body.trailers().await?;
             Some(data)
         }
     };
     let new = edit::body(rules, came);
     headers.insert(http::header::CONTENT_LENGTH, new.len().into());
-    Ok(Content::Whole(new))
+    Ok(Content::Whole(new, trailers))
+}
+
+/// Lets who sends a body come to its end: clients take it for a failure if they may not.
+pub fn swallow(mut body: RecvStream) {
+    tokio::task::spawn_local(async move {
+        while let Some(Ok(part)) = body.data().await {
+            let _ = body.flow_control().release_capacity(part.len());
+        }
+    });
 }
 
 impl Content {
+    pub fn empty() -> Self {
+        Self::Whole(Bytes::new(), None)
+    }
+
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Stream(body) => body.is_end_stream(),
             Self::Started(..) => false,
-            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Whole(bytes, trailers) => bytes.is_empty() && trailers.is_none(),
         }
     }
 
@@ -65,9 +85,15 @@ impl Content {
         self,
         to: &mut SendStream<Bytes>,
         mut cut: Option<Cut>,
-    ) -> Result<(), Reason> {
+    ) -> Result<(), Failure> {
         let (start, body) = match self {
-            Self::Whole(bytes) => return send(to, bytes, true).await,
+            Self::Whole(bytes, trailers) => {
+                send(to, bytes, trailers.is_none()).await?;
+                return match trailers {
+                    Some(trailers) => Ok(to.send_trailers(trailers)?),
+                    None => Ok(()),
+                };
+            }
             Self::Started(bytes, body) => (Some(bytes), body),
             Self::Stream(body) => (None, body),
         };
@@ -90,32 +116,32 @@ impl Content {
                 return end(to, cut);
             }
         }
-        let trailers = body.trailers().await.map_err(reason)?;
+        let trailers = body.trailers().await?;
         match (trailers, cut) {
             (Some(mut trailers), cut) => {
                 if let Some(cut) = cut {
                     cut.over(&mut trailers);
                 }
-                to.send_trailers(trailers).map_err(reason)
+                Ok(to.send_trailers(trailers)?)
             }
-            (None, _) => to.send_data(Bytes::new(), true).map_err(reason),
+            (None, _) => Ok(to.send_data(Bytes::new(), true)?),
         }
     }
 }
 
-fn end(to: &mut SendStream<Bytes>, cut: Option<Cut>) -> Result<(), Reason> {
+fn end(to: &mut SendStream<Bytes>, cut: Option<Cut>) -> Result<(), Failure> {
     let Some(cut) = cut else { return Ok(()) };
-    to.send_trailers(cut.trailers()).map_err(reason)
+    Ok(to.send_trailers(cut.trailers())?)
 }
 
 /// The next part of a body, unless the one it is for has lost interest.
-async fn next(body: &mut RecvStream, to: &mut SendStream<Bytes>) -> Option<Result<Bytes, Reason>> {
+async fn next(body: &mut RecvStream, to: &mut SendStream<Bytes>) -> Option<Result<Bytes, Failure>> {
     poll_fn(|context| {
         if let Poll::Ready(part) = body.poll_data(context) {
-            return Poll::Ready(part.map(|part| part.map_err(reason)));
+            return Poll::Ready(part.map(|part| Ok(part?)));
         }
         match to.poll_reset(context) {
-            Poll::Ready(_) => Poll::Ready(Some(Err(Reason::CANCEL))),
+            Poll::Ready(_) => Poll::Ready(Some(Err(Failure::Reset(Reason::CANCEL)))),
             Poll::Pending => Poll::Pending,
         }
     })
@@ -123,23 +149,13 @@ async fn next(body: &mut RecvStream, to: &mut SendStream<Bytes>) -> Option<Resul
 }
 
 /// Sends bytes as the receiver takes them.
-async fn send(to: &mut SendStream<Bytes>, mut bytes: Bytes, last: bool) -> Result<(), Reason> {
+async fn send(to: &mut SendStream<Bytes>, mut bytes: Bytes, last: bool) -> Result<(), Failure> {
     while !bytes.is_empty() {
         to.reserve_capacity(bytes.len());
         let room = poll_fn(|context| to.poll_capacity(context)).await;
-        let room = room.ok_or(Reason::CANCEL)?.map_err(reason)?;
+        let room = room.ok_or(Failure::Reset(Reason::CANCEL))??;
         let part = bytes.split_to(room.min(bytes.len()));
-        to.send_data(part, last && bytes.is_empty())
-            .map_err(reason)?;
+        to.send_data(part, last && bytes.is_empty())?;
     }
     Ok(())
-}
-
-/// What a stream is reset with, where the other side of it has failed so.
-pub fn reason(error: h2::Error) -> Reason {
-    match error.is_go_away() && error.is_remote() {
-        // It has not looked at the stream, and the client may ask again: RFC 9113, section 6.8.
-        true => Reason::REFUSED_STREAM,
-        false => error.reason().unwrap_or(Reason::INTERNAL_ERROR),
-    }
 }

@@ -22,7 +22,7 @@ use super::visit::{is_tls, Visit};
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client may send ahead while we still wait for the response before.
-const AHEAD: usize = 16 << 10;
+pub const AHEAD: usize = 16 << 10;
 
 /// What is to be done with the connection when its exchanges are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,35 +3,33 @@
 //! Here nothing is passed on byte by byte, for headers are compressed by what came before them:
 //! names, values and data stay, frames and their order are made anew.
 
+use std::cell::{Cell, RefCell};
 use std::future::{poll_fn, Future};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::SendRequest;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::change::suffer;
-use super::content::{change, reason, Content};
-use super::edit;
-use super::exchange::{End, Link};
+use super::ahead::Ahead;
+use super::exchange::{End, Link, AHEAD};
 use super::flow::Reader;
-use super::grpc::{self, Cut};
 use super::head::LONGEST;
-use super::parts::Head;
-use super::rules::{add_one, Armed};
+use super::stream::{self, Failure};
 use super::visit::Visit;
 
-/// What a sender may send ahead, for a stream and for a connection: streams that nobody reads must
-/// not take the room of those that are read.
-const STREAM_WINDOW: u32 = 256 << 10;
-const WINDOW: u32 = 256 * STREAM_WINDOW;
+/// Streams of a connection to a server that sets no limit; a client that never ends one must not
+/// fill our memory.
+const MOST_STREAMS: usize = 1 << 14;
+
+/// Requests that may be taken back before we have looked at them. More at once is an attack: all
+/// that came in one read is seen at once, and clients do give up many together.
+const MOST_TAKEN_BACK: usize = 2000;
 
 /// One side of a link, as one.
 struct Side<'a, R, W>(&'a mut Reader<R>, &'a mut W);
@@ -44,186 +42,148 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    visit.idle();
-    let passed = connection(link, visit).await;
-    match passed {
-        Ok(()) => End::Over,
-        Err(_) => End::Reset,
-    }
+    visit.busy(); // it is told to leave, and not just left
+    connection(link, visit).await.unwrap_or(End::Reset)
 }
 
 async fn connection<CR, CW, SR, SW>(
     link: &mut Link<CR, CW, SR, SW>,
     visit: &Rc<Visit>,
-) -> Result<(), h2::Error>
+) -> Result<End, h2::Error>
 where
     CR: AsyncRead + Unpin,
     CW: AsyncWrite + Unpin,
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    let server = Side(&mut link.server, &mut link.to_server);
+    let ahead = Ahead::take();
     let mut builder = h2::client::Builder::new();
     builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_header_list_size(LONGEST as u32);
-    builder.enable_push(false);
+        .initial_window_size(ahead.of_stream())
+        .initial_connection_window_size(ahead.of_connection())
+        .data_frame_budget(ahead.of_frames())
+        .max_header_list_size(LONGEST as u32)
+        .max_local_error_reset_streams(None) // a stream given up often has more to say
+        .initial_max_send_streams(0) // until the server has said how many
+        .enable_push(false);
+    let server = Side(&mut link.server, &mut link.to_server);
     let (upstream, mut server) = builder.handshake::<_, Bytes>(server).await?;
-    let client = Side(&mut link.client, &mut link.to_client);
+    if !greeted(&mut link.client, &upstream, &mut server).await? {
+        return Ok(End::Over);
+    }
     let mut builder = h2::server::Builder::new();
+    let streams = upstream.current_max_send_streams().min(MOST_STREAMS);
     builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(ahead.of_stream())
+        .initial_connection_window_size(ahead.of_connection())
+        .data_frame_budget(ahead.of_frames())
+        .max_local_error_reset_streams(None)
+        .max_concurrent_streams(streams as u32)
+        .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
         .max_header_list_size(LONGEST as u32);
+    if upstream.is_extended_connect_protocol_enabled() {
+        builder.enable_connect_protocol();
+    }
+    let client = Side(&mut link.client, &mut link.to_client);
     let mut client = builder.handshake::<_, Bytes>(client).await?;
     let mut upstream = Some(upstream);
-    let mut leaving = false;
+    let (exchanges, mut over) = (Rc::new(Exchanges::default()), None);
     poll_fn(|context| loop {
-        if !leaving && Pin::new(&mut server).poll(context).is_ready() {
-            leaving = true; // what is under way may end
-            upstream = None;
+        if over.is_none() {
+            if let Poll::Ready(ended) = Pin::new(&mut server).poll(context) {
+                over = Some(ended.map_or(End::Reset, |()| End::Over));
+            }
+        }
+        let goes_away = |server: &mut SendRequest<Bytes>| {
+            over.is_some() || matches!(server.poll_ready(context), Poll::Ready(Err(_)))
+        };
+        if upstream.as_mut().is_some_and(goes_away) {
+            upstream = None; // it takes no more, and ends when all is answered
+            client.graceful_shutdown();
+        }
+        if visit.is_to_leave(context) {
             client.graceful_shutdown();
         }
         let Poll::Ready(accepted) = client.poll_accept(context) else {
-            return Poll::Pending;
+            return match over.filter(|_| exchanges.are_lost(context)) {
+                Some(end) => Poll::Ready(Ok(end)),
+                None => Poll::Pending,
+            };
         };
-        let goes_away = |server: &mut SendRequest<Bytes>| {
-            matches!(server.poll_ready(context), Poll::Ready(Err(_)))
-        };
-        if upstream.as_mut().is_some_and(goes_away) {
-            upstream = None; // it takes no more, and is to end when all is answered
-            client.graceful_shutdown();
-        }
         match accepted {
             Some(Ok((request, mut respond))) => match &upstream {
                 Some(upstream) => {
                     let (upstream, visit) = (upstream.clone(), visit.clone());
-                    visit.enter();
+                    let exchanges = exchanges.clone();
+                    exchanges.running.set(exchanges.running.get() + 1);
                     tokio::task::spawn_local(async move {
-                        let passed = exchange(request, &mut respond, upstream, &visit).await;
-                        if let Err(reason) = passed {
-                            respond.send_reset(reason);
-                        }
-                        visit.exit();
+                        let passed =
+                            stream::exchange(request, &mut respond, upstream, &visit).await;
+                        exchanges.end(passed, respond);
                     });
                 }
                 None => respond.send_reset(Reason::REFUSED_STREAM),
             },
             Some(Err(error)) => return Poll::Ready(Err(error)),
-            None => return Poll::Ready(Ok(())),
+            None => return Poll::Ready(Ok(End::Over)),
         }
     })
     .await
 }
 
-/// Passes one request and its response; the reason is what the stream is then reset with.
-async fn exchange(
-    request: Request<RecvStream>,
-    respond: &mut SendResponse<Bytes>,
-    upstream: SendRequest<Bytes>,
-    visit: &Visit,
-) -> Result<(), Reason> {
-    let (mut parts, body) = request.into_parts();
-    let (mut taken, mut awaiting): (Vec<Arc<Armed>>, Vec<Arc<Armed>>) = (Vec::new(), Vec::new());
-    if let Some(scope) = visit.scope() {
-        scope.count(|tally| &tally.exchanges);
-        let head = Head::request(&mut parts);
-        let fits =
-            |armed: &&Arc<Armed>| armed.fits_request(&head) && grpc::fits(armed, head.headers);
-        let found = scope
-            .requests
-            .iter()
-            .filter(fits)
-            .filter(|armed| armed.takes());
-        taken = found.cloned().collect();
-        awaiting = scope.responses.iter().filter(fits).cloned().collect();
-    }
-    suffer(&taken).await.map_err(|_| Reason::INTERNAL_ERROR)?;
-    if let Some(end) = taken.iter().find(|armed| armed.rule.grpc.is_some()) {
-        add_one(&end.tally.ended);
-        let sent = respond.send_response(grpc::answer(end), true);
-        return sent.map(drop).map_err(reason);
-    }
-    for armed in &taken {
-        edit::head(armed, &mut Head::request(&mut parts));
-    }
-    let content = change(&taken, body, &mut parts.headers).await?;
-    let (ends, is_head) = (content.is_empty(), parts.method == http::Method::HEAD);
-    let mut upstream = upstream.ready().await.map_err(reason)?;
-    let sent = upstream.send_request(Request::from_parts(parts, ()), ends);
-    let (response, up) = sent.map_err(reason)?;
-    if !ends {
-        tokio::task::spawn_local(async move {
-            let mut up = up;
-            if let Err(reason) = content.send(&mut up, None).await {
-                up.send_reset(reason);
-            }
-        });
-    }
-    let response = answered(response, respond).await?;
-    pass_response(response, respond, awaiting, is_head).await
-}
-
-/// Waits for the response, or for the client to lose interest.
-async fn answered(
-    mut response: ResponseFuture,
-    respond: &mut SendResponse<Bytes>,
-) -> Result<Response<RecvStream>, Reason> {
+/// Waits until the server has said what it takes, for its client is to hear the same from us; is
+/// there still somebody?
+async fn greeted<CR: AsyncRead + Unpin, S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Reader<CR>,
+    upstream: &SendRequest<Bytes>,
+    server: &mut h2::client::Connection<S, Bytes>,
+) -> Result<bool, h2::Error> {
     poll_fn(|context| {
-        while let Poll::Ready(Some(Ok(early))) = response.poll_informational(context) {
-            let _ = respond.send_informational(early); // the client has gone, if this fails
+        if Pin::new(&mut *server).poll(context)?.is_ready() {
+            return Poll::Ready(Ok(false));
         }
-        if let Poll::Ready(answered) = Pin::new(&mut response).poll(context) {
-            return Poll::Ready(answered.map_err(reason));
+        if upstream.current_max_send_streams() > 0 {
+            return Poll::Ready(Ok(true));
         }
-        match respond.poll_reset(context) {
-            Poll::Ready(_) => Poll::Ready(Err(Reason::CANCEL)),
-            Poll::Pending => Poll::Pending,
+        while client.held().len() < AHEAD {
+            match client.poll_fill(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(false)),
+            }
         }
+        Poll::Pending
     })
     .await
 }
 
-async fn pass_response(
-    response: Response<RecvStream>,
-    respond: &mut SendResponse<Bytes>,
-    awaiting: Vec<Arc<Armed>>,
-    is_head: bool,
-) -> Result<(), Reason> {
-    let (mut parts, body) = response.into_parts();
-    let code = parts.status.as_u16();
-    let head = Head::response(&mut parts);
-    let fits = awaiting
-        .into_iter()
-        .filter(|armed| armed.fits_response(code, &head));
-    let taken: Vec<_> = fits.filter(|armed| armed.takes()).collect();
-    suffer(&taken).await.map_err(|_| Reason::INTERNAL_ERROR)?;
-    for armed in &taken {
-        edit::head(armed, &mut Head::response(&mut parts));
-    }
-    let end = taken.iter().find(|armed| armed.rule.grpc.is_some());
-    if let Some(end) = end.filter(|_| body.is_end_stream()) {
-        grpc::end_at_once(end, &mut parts.headers);
-    }
-    let bodiless = matches!(parts.status.as_u16(), 204 | 304);
-    if bodiless && parts.status.as_u16() != code {
-        parts.headers.remove(http::header::CONTENT_LENGTH);
-    }
-    let content = match is_head || bodiless {
-        true => Content::Whole(Bytes::new()),
-        false => change(&taken, body, &mut parts.headers).await?,
-    };
-    let ends = content.is_empty();
-    let sent = respond.send_response(Response::from_parts(parts, ()), ends);
-    let mut down = sent.map_err(reason)?;
-    match ends {
-        true => Ok(()),
-        false => {
-            content
-                .send(&mut down, end.map(|armed| Cut::new(armed.clone())))
-                .await
+/// Those of one connection.
+#[derive(Default)]
+struct Exchanges {
+    running: Cell<usize>,
+    /// The server's connection was lost before they were answered. Their client is to lose its
+    /// own, and not to hear of a failure that no server has told.
+    lost: RefCell<Vec<SendResponse<Bytes>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Exchanges {
+    fn end(&self, passed: Result<(), Failure>, mut respond: SendResponse<Bytes>) {
+        self.running.set(self.running.get() - 1);
+        match passed {
+            Ok(()) => {}
+            Err(Failure::Reset(reason)) => respond.send_reset(reason),
+            Err(Failure::Lost) => self.lost.borrow_mut().push(respond),
         }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Has all been passed on that came before the end, and was that not all there should be?
+    fn are_lost(&self, context: &Context) -> bool {
+        self.waker.replace(Some(context.waker().clone()));
+        self.running.get() == 0 && !self.lost.borrow().is_empty()
     }
 }
 

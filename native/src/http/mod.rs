@@ -2,6 +2,7 @@
 //!
 //! What leads connections to it ends with it, by the kernel's own hand. So it fails open.
 
+mod ahead;
 mod base64;
 mod bodies;
 mod change;
@@ -26,6 +27,7 @@ mod request;
 mod room;
 mod rules;
 mod secrets;
+mod stream;
 mod timer;
 mod tls;
 mod visit;

@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context, Waker};
 
 use super::rules::{Door, Rules, Scope};
 use super::secrets::Secrets;
@@ -13,8 +17,8 @@ use super::secrets::Secrets;
 pub struct World {
     rules: RwLock<Arc<Rules>>,
     secrets: RwLock<Arc<Secrets>>,
-    /// Connections to clients, and whether they rest between two exchanges.
-    connections: Mutex<HashMap<RawFd, Arc<AtomicBool>>>,
+    /// Connections to clients.
+    connections: Mutex<HashMap<RawFd, Arc<Stay>>>,
     /// TLS that could not be opened, by the name of the server.
     sealed: Mutex<BTreeMap<String, u64>>,
     /// Names whose clients have turned us away: they are passed through from then on.
@@ -62,20 +66,37 @@ impl World {
         self.dialled.fetch_add(1, Relaxed)
     }
 
-    /// Ends the connections that rest, as their server would after a while; says how many do not.
+    /// Ends the connections that rest, as their server would after a while, and asks the others to
+    /// leave; says how many there are.
     pub fn end_resting(&self) -> usize {
         let connections = self
             .connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let resting = connections.iter().filter(|(_, rests)| rests.load(Relaxed));
-        for (&fd, _) in resting {
-            // What the client has sent is still read; then its end is seen, and passed on.
-            // SAFETY: plain call; a descriptor is closed only after it left the table.
-            unsafe { libc::shutdown(fd, libc::SHUT_RD) };
+        for (&fd, stay) in connections.iter() {
+            if stay.rests.load(Relaxed) {
+                // What the client has sent is still read; then its end is seen, and passed on.
+                // SAFETY: plain call; a descriptor is closed only after it left the table.
+                unsafe { libc::shutdown(fd, libc::SHUT_RD) };
+            } else if !stay.is_to_end.swap(true, SeqCst) {
+                let waker = stay.waker.lock();
+                if let Some(waker) = waker.unwrap_or_else(PoisonError::into_inner).take() {
+                    waker.wake();
+                }
+            }
         }
         connections.len()
     }
+}
+
+/// What somebody else may see of a connection, and do about it.
+#[derive(Default)]
+struct Stay {
+    /// It is between two exchanges.
+    rests: AtomicBool,
+    is_to_end: AtomicBool,
+    /// Of whoever may end it in good order.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// One connection.
@@ -83,28 +104,26 @@ pub struct Visit {
     world: Arc<World>,
     pub door: Door,
     client: RawFd,
-    rests: Arc<AtomicBool>,
+    stay: Arc<Stay>,
     left: AtomicBool,
-    /// Exchanges under way at once, in HTTP/2.
-    streams: AtomicU64,
 }
 
 impl Visit {
     pub fn new(world: Arc<World>, door: Door, client: RawFd) -> Self {
-        let rests = Arc::new(AtomicBool::new(true));
+        let stay = Arc::new(Stay::default());
+        stay.rests.store(true, Relaxed);
         let mut connections = world
             .connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        connections.insert(client, rests.clone());
+        connections.insert(client, stay.clone());
         drop(connections);
         Self {
             world,
             door,
             client,
-            rests,
+            stay,
             left: AtomicBool::new(false),
-            streams: AtomicU64::new(0),
         }
     }
 
@@ -113,24 +132,18 @@ impl Visit {
     }
 
     pub fn busy(&self) {
-        self.rests.store(false, Relaxed);
+        self.stay.rests.store(false, Relaxed);
     }
 
     pub fn idle(&self) {
-        self.rests.store(true, Relaxed);
+        self.stay.rests.store(true, Relaxed);
     }
 
-    /// One exchange of several begins.
-    pub fn enter(&self) {
-        self.streams.fetch_add(1, Relaxed);
-        self.busy();
-    }
-
-    /// It has ended.
-    pub fn exit(&self) {
-        if self.streams.fetch_sub(1, Relaxed) == 1 {
-            self.idle();
-        }
+    /// Is it to end as soon as it can in good order? Wakes whoever has asked when it is.
+    pub fn is_to_leave(&self, context: &Context) -> bool {
+        let waker = self.stay.waker.lock();
+        *waker.unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        self.stay.is_to_end.load(SeqCst)
     }
 
     /// It speaks something that we do not.
