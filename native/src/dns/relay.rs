@@ -84,7 +84,6 @@ impl Orders {
 
 pub struct Relay {
     orders: Arc<Orders>,
-    rules: Arc<Rules>,
     epoll: Epoll,
     timer: BoottimeTimer,
     queue: Queue,
@@ -107,7 +106,6 @@ impl Relay {
             epoll.watch(fd, token, 0, libc::EPOLLIN)?;
         }
         Ok(Self {
-            rules: orders.rules(),
             orders,
             epoll,
             timer,
@@ -231,7 +229,9 @@ impl Relay {
 
     fn decide(&self, query: &Query<'_>, client: SocketAddr, way: Way) -> (Fate, Vec<Delay>) {
         let second = now() / 1_000_000_000;
-        let (fate, mut delays) = self.rules.decide(query, client, way, second);
+        // Asked for each: who was told that rules are in force may have sent it a moment later.
+        let rules = self.orders.rules();
+        let (fate, mut delays) = rules.decide(query, client, way, second);
         if self.waiting.full() {
             delays.clear();
         }
@@ -279,11 +279,10 @@ impl Relay {
         }
     }
 
-    /// Takes over new rules; what waited for a fault that is gone goes to its server.
+    /// What waited for a fault that is gone goes to its server.
     fn obey(&mut self) {
         self.orders.clear();
-        self.rules = self.orders.rules();
-        for then in self.waiting.without_reason(&self.rules) {
+        for then in self.waiting.without_reason(&self.orders.rules()) {
             self.let_go(then);
         }
     }

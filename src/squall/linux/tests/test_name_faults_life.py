@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import dns.message
 import pytest
@@ -19,6 +20,7 @@ from squall.linux.clock import SystemClock
 from squall.linux.name_faults import LinuxNames
 from squall.linux.tests.conftest import FAR, LEASE_SECONDS
 from squall.linux.tests.name_server import ADDRESS, asked, opened, says, sent
+from testbed.entered import wait
 
 pytestmark = [pytest.mark.host]
 
@@ -200,7 +202,7 @@ async def test_what_a_container_leaves_that_is_gone_is_taken_back(
     assert said("b.example") == "NXDOMAIN"
     await names.apply(cables.target, [])
     assert said("b.example") == ADDRESS
-    assert not _lives(holder.pid)
+    wait(lambda: not _lives(holder.pid))
 
 
 async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names):
@@ -210,6 +212,27 @@ async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names):
     with pytest.raises(TargetGone):
         await names.state(cables.target)
     assert not _lives(holder.pid)
+
+
+def relay_of(pid):
+    (relay,) = {int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()} - {pid}
+    return relay
+
+
+async def test_what_is_set_is_in_force_when_that_is_told(cables, names, said):
+    await names.apply(cables.target, [RULE])
+    relay, cpus = relay_of(holder_of(names, cables.target).pid), os.sched_getaffinity(0)
+    # It runs when nobody else wants to: whom it has answered is a step ahead of it.
+    os.sched_setscheduler(relay, os.SCHED_IDLE, os.sched_param(0))
+    for task in (relay, 0):
+        os.sched_setaffinity(task, {min(cpus)})
+    try:
+        for _ in range(100):
+            for told, answer in (("NXDOMAIN", Answer("code", 3)), ("REFUSED", Answer("code", 5))):
+                await names.apply(cables.target, [replace(RULE, answer=answer)])
+                assert said() == told
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 async def test_a_resolver_under_way_is_not_lost_when_the_fault_ends(cables, names, server):
