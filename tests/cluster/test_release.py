@@ -90,6 +90,7 @@ def test_faults_stay_through_an_upgrade_and_a_rollback(
         helm("rollback", NAMESPACE, "1", f"--namespace={NAMESPACE}", "--wait", server=loaded)
         assert images(loaded) == {SQUALL}
         assert bundles(loaded) == trusted
+        until("the end of strict replicas", lambda: not refused(loaded, delay(namespace, "again")))
         create(loaded, delay(namespace, "again", direction="to"))
         confirmed(loaded, namespace, 2)
 
