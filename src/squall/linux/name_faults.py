@@ -123,8 +123,8 @@ def _whom(target: Target) -> str:
 def _is_there(whom: str) -> bool:
     try:
         _, pid, ticks = whom.rsplit(" ", 2)
-        return namespaces.started(int(pid)) == int(ticks)
-    except (FileNotFoundError, ProcessLookupError, ValueError):  # or of a version that said less
+        return namespaces.lives(int(pid), int(ticks))
+    except ValueError:  # of a version that said less
         return False
 
 

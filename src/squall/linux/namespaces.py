@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
@@ -55,8 +56,19 @@ def of(target: Target) -> Namespace:
 
 def alive(target: Target) -> bool:
     """Is `target.pid` still the process that was resolved?"""
+    return lives(target.pid, target.started)
+
+
+def lives(pid: int, ticks: int) -> bool:
+    """Is it the process that was started then?
+
+    The first one of a container waits for all others when it ends, and has no namespaces by then:
+    nothing can be done in it any more.
+    """
     try:
-        return started(target.pid) == target.started
+        with suppress(PermissionError):  # we may not know
+            Path(f"/proc/{pid}/ns/net").stat()
+        return started(pid) == ticks
     except (FileNotFoundError, ProcessLookupError):
         return False
 

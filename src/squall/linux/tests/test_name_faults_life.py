@@ -15,6 +15,7 @@ import pytest
 
 from squall.errors import TargetGone, TryAgain
 from squall.injection.world.names import Answer, NameRule
+from squall.injection.world.target import Target
 from squall.linux import namespaces
 from squall.linux.clock import SystemClock
 from squall.linux.name_faults import LinuxNames
@@ -212,6 +213,49 @@ async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names):
     with pytest.raises(TargetGone):
         await names.state(cables.target)
     assert not _lives(holder.pid)
+
+
+@pytest.fixture
+def ending():
+    """A container's first process that is told to end, and waits for another of its container."""
+    program = "ip link set lo up; sleep 600 & echo inside; wait"
+    command = ["unshare", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"inside\n"
+        first = child_of(process.pid)
+        last = child_of(first)
+        # Who traces a process hears of its end before its parent does, and here does not listen.
+        with subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-p", str(last)]) as tracer:
+
+            def ends():
+                wait(lambda: traced(last))
+                tracer.send_signal(signal.SIGSTOP)
+                os.kill(first, signal.SIGKILL)
+                wait(lambda: not Path(f"/proc/{first}/ns/net").exists())
+
+            yield Target("default/web", "web", "", first, namespaces.started(first)), ends
+            tracer.kill()
+        process.kill()
+
+
+def child_of(pid):
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def traced(pid):
+    return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+
+
+async def test_the_holder_ends_with_a_container_that_still_waits_for_its_processes(names, ending):
+    target, end = ending
+    await names.apply(target, [RULE])
+    holder = holder_of(names, target)
+    end()
+    assert namespaces.started(target.pid) == target.started
+    with pytest.raises(TargetGone):
+        await names.apply(target, [])
+    wait(lambda: not _lives(holder.pid))
 
 
 def relay_of(pid):
