@@ -88,8 +88,8 @@ pub fn plan<'a>(
     let mut swaps = 0;
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
-        // Without mappings and locks, what is open is each for itself.
-        let together = locked || !unit.mappings.is_empty();
+        // What one process alone has open, without mappings and locks, is each for itself.
+        let together = locked || !unit.mappings.is_empty() || is_shared(all, &unit);
         if !together {
             let before = unit.descriptions.len();
             unit.descriptions
@@ -187,6 +187,17 @@ fn relock(plan: &mut Plan<'_>, all: &[Description], inode: u64, frozen: &Frozen<
             }
         }
     }
+}
+
+/// Have several processes opened it? They may agree by locks that nobody holds at this moment, and
+/// those of who was moved are none for who was not.
+fn is_shared(all: &[Description], unit: &Unit<'_>) -> bool {
+    let opened = || unit.descriptions.iter().map(|index| &all[*index]);
+    let mut pids = opened().flat_map(|one| one.holders.iter().map(|holder| holder.task.pid));
+    let first = pids.next();
+    opened().count() > 1
+        && pids.any(|pid| Some(pid) != first)
+        && !opened().any(|one| matches!(one.instead, Some(Err(_))))
 }
 
 fn taken_by(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
