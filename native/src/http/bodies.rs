@@ -61,11 +61,14 @@ impl Drop for Share {
 }
 
 /// A body that has its room until it is sent.
-struct Held(Vec<u8>, #[allow(dead_code)] Share);
+struct Held {
+    body: Vec<u8>,
+    _share: Share,
+}
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.body
     }
 }
 
@@ -73,7 +76,10 @@ impl AsRef<[u8]> for Held {
 pub fn held(body: Vec<u8>) -> Bytes {
     let mut share = Share::default();
     share.set(body.len());
-    Bytes::from_owner(Held(body, share))
+    Bytes::from_owner(Held {
+        body,
+        _share: share,
+    })
 }
 
 /// Notes that a body passes though some of these rules patch it.

@@ -10,8 +10,9 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::existing::{self, Diag};
+use super::existing;
 use super::hooks::Clients;
+use super::sock_diag::{attribute, number, Diag};
 use super::visit::World;
 use crate::bpf;
 use crate::system;
@@ -139,13 +140,12 @@ impl Listener {
         let v6 = libc::c_int::from(*message.first()?) == libc::AF_INET6;
         let address: [u8; 16] = message.get(8..24)?.try_into().ok()?;
         let address = std::net::Ipv6Addr::from(address);
-        let only =
-            existing::attribute(message, ONLY_V6).is_some_and(|flag| flag.first() == Some(&1));
+        let only = attribute(message, ONLY_V6).is_some_and(|flag| flag.first() == Some(&1));
         let mapped = address.to_ipv4_mapped().is_some();
         let everywhere = address.is_unspecified() && !only;
         Some(Self {
             port: u16::from_be_bytes([message[4], message[5]]),
-            inode: existing::number(message, 68),
+            inode: number(message, 68),
             families: [
                 (!v6 || mapped || everywhere).then_some(IPV4),
                 (v6 && !mapped).then_some(IPV6),

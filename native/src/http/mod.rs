@@ -27,6 +27,7 @@ mod request;
 mod room;
 mod rules;
 mod secrets;
+mod sock_diag;
 mod stream;
 mod timer;
 mod tls;

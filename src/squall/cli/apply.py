@@ -9,9 +9,17 @@ from typing import Annotated
 import typer
 
 from squall.api.cluster import AlreadyExists, Cluster, NotFound, Object, Resource
-from squall.cli.options import Kubeconfig, ManifestFile, Namespace, documents, parts_of, wait_for
+from squall.cli.options import (
+    Kubeconfig,
+    ManifestFile,
+    Namespace,
+    documents,
+    parts_of,
+    wait_for,
+    wanted,
+)
 from squall.cli.parts import Access
-from squall.cli.resources import refuse_unknown_fields, resource_named, resource_of
+from squall.cli.resources import resource_named, resource_of
 
 GONE_PAUSE_SECONDS = 0.1
 """Between looks at an object that is being deleted."""
@@ -46,9 +54,7 @@ def apply(
             return "configured"
         return "created"
 
-    objects = [(resource_of(obj), obj) for obj in documents(file)]
-    for _, obj in objects:
-        refuse_unknown_fields(obj)
+    objects = [(resource_of(obj), obj) for obj in wanted(file)]
     _for_all(context, objects, Access(kubeconfig, namespace), each)
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from squall.cli.options import ManifestFile, Namespace, documents
-from squall.cli.resources import refuse_unknown_fields
+from squall.cli.options import ManifestFile, Namespace, wanted
 from squall.installation.explain import Explanation, explain
 
 JSON = "json"
@@ -33,10 +32,7 @@ def explain_privileges(
     """
     if output not in {"", JSON}:
         raise typer.BadParameter(f"-o {output}: there is only -o {JSON}")
-    objects = documents(file)
-    for obj in objects:
-        refuse_unknown_fields(obj)
-    found = [explain(obj, namespace) for obj in objects]
+    found = [explain(obj, namespace) for obj in wanted(file)]
     if output == JSON:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
         return

@@ -10,6 +10,7 @@ import yaml
 
 from squall.api.cluster import Object
 from squall.cli.parts import DEFAULT_DATA_DIRECTORY, Parts
+from squall.cli.resources import refuse_unknown_fields
 from squall.errors import InvalidFault
 
 T = TypeVar("T")
@@ -69,4 +70,17 @@ def documents(path: Path) -> list[Object]:
             document
         ):
             raise InvalidFault(f"{path}: a document lacks apiVersion, kind or metadata")
+    return found
+
+
+def wanted(path: Path) -> list[Object]:
+    """Read the objects of a manifest that are asked for, and nothing that nobody would understand.
+
+    Raises:
+        InvalidFault: as `documents`; or one says something that its kind has no field for.
+        OSError: it cannot be read.
+    """
+    found = documents(path)
+    for obj in found:
+        refuse_unknown_fields(obj)
     return found

@@ -2,9 +2,8 @@
 
 import typer
 
-from squall.cli.options import Kubeconfig, ManifestFile, Namespace, documents, parts_of, wait_for
+from squall.cli.options import Kubeconfig, ManifestFile, Namespace, parts_of, wait_for, wanted
 from squall.cli.parts import Access
-from squall.cli.resources import refuse_unknown_fields
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,10 +22,7 @@ def preview(
     Where the mode leaves a choice and the manifest sets no seed, it prints the seed to set.
     """
     access = Access(kubeconfig, namespace)
-    objects = documents(file)
-    for obj in objects:
-        refuse_unknown_fields(obj)
-    for obj in objects:
+    for obj in wanted(file):
         obj["metadata"].setdefault("namespace", namespace)
         typer.echo(f"{obj['kind']}/{obj['metadata']['name']}")
         for line in wait_for(parts_of(context).preview(access, obj)):

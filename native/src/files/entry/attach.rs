@@ -162,25 +162,18 @@ pub fn take_away(namespace: &File, path: &Path, id: u64, lazily: bool) -> io::Re
     inside(namespace, || {
         let name = enter(path)?;
         drop(known(Path::new(name), id)?);
-        let name = CString::new(name.as_bytes())?;
-        let lazily = if lazily { libc::MNT_DETACH } else { 0 };
-        // SAFETY: the name outlives the call.
-        check(unsafe { libc::umount2(name.as_ptr(), lazily | libc::UMOUNT_NOFOLLOW) }).map(drop)
+        unmount(name, if lazily { libc::MNT_DETACH } else { 0 })
     })
 }
 
 /// Another mount of a directory of that namespace, which stands nowhere yet.
 pub fn double(namespace: &File, directory: &OwnedFd) -> io::Result<OwnedFd> {
-    let (ours, theirs) = messages::pair()?;
-    inside(namespace, || {
+    found_inside(namespace, || {
         let flags = OPEN_TREE_CLONE | (libc::AT_EMPTY_PATH | libc::O_CLOEXEC) as u32;
         let (from, name) = (directory.as_raw_fd(), c"".as_ptr());
         // SAFETY: the name outlives the call.
-        let double = own(unsafe { libc::syscall(libc::SYS_open_tree, from, name, flags) } as i32)?;
-        messages::send(&theirs, &Value::Null, &[double.as_fd()])
-    })?;
-    let (_, fds) = messages::receive(&ours)?;
-    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
+        own(unsafe { libc::syscall(libc::SYS_open_tree, from, name, flags) } as i32)
+    })
 }
 
 /// Puts a mount on top of mount `id`, which stands at `point`.
@@ -252,6 +245,26 @@ pub(super) fn move_mount(mount: &OwnedFd, to: &OwnedFd, more: u32) -> io::Result
         )
     })
     .map(drop)
+}
+
+/// Takes away what stands at `name`, never where a link leads.
+pub(super) fn unmount(name: &OsStr, flags: i32) -> io::Result<()> {
+    let name = CString::new(name.as_bytes())?;
+    // SAFETY: the name outlives the call.
+    check(unsafe { libc::umount2(name.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) }).map(drop)
+}
+
+/// Gives what `act` opens, as `inside` has it.
+pub(super) fn found_inside(
+    namespace: &File,
+    act: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<OwnedFd> {
+    let (ours, theirs) = messages::pair()?;
+    inside(namespace, || {
+        messages::send(&theirs, &Value::Null, &[act()?.as_fd()])
+    })?;
+    let (_, fds) = messages::receive(&ours)?;
+    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
 }
 
 /// Does something in a mount namespace, in a child: its own stays as it is. One thread only.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::attach;
@@ -42,12 +41,8 @@ pub fn take_away(
             }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
                 // Somebody has opened something since.
-                let jobs = [Job {
-                    from: job.from,
-                    source: job.source,
-                }];
                 let _ = repoint(
-                    &jobs,
+                    &[*job],
                     Manner {
                         nudge: None,
                         at_once: false,
@@ -73,11 +68,8 @@ pub fn take_away(
 
 /// Moves what is open on a mount that stands nowhere any more: from now on it can only become less.
 fn follow(mount: &Mount, job: &Job<'_>, report: &mut Report) {
-    let from = Where {
-        namespaces: job.from.namespaces.clone(),
-        path: PathBuf::from("/"), // what is on such a mount is shown from its root
-        mounts: BTreeSet::from([mount.id]),
-    };
+    let namespaces = job.from.namespaces.clone();
+    let from = Where::nowhere(namespaces, BTreeSet::from([mount.id]));
     let job = Job {
         from: &from,
         source: job.source,

@@ -6,16 +6,15 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::attach::{enter, inside, known, move_mount, open_tree, OPEN_TREE_CLONE};
+use super::attach::{
+    enter, found_inside, inside, known, move_mount, open_tree, unmount, OPEN_TREE_CLONE,
+};
 use super::group::Group;
 use super::place::{mount_of, Mount, SOURCE};
-use crate::files::messages;
 use crate::system::check;
 
 /// Every container has it, and next to nothing is there.
@@ -27,8 +26,7 @@ const ITSELF: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
 /// The mount steps aside for that moment, or is replaced by a copy of itself: afterwards one of ours
 /// stands there again.
 pub fn uncovered(namespace: &File, mount: &Mount, all: &[Mount]) -> io::Result<OwnedFd> {
-    let (ours, theirs) = messages::pair()?;
-    inside(namespace, || {
+    found_inside(namespace, || {
         drop(known(Path::new(enter(&mount.point)?), mount.id)?);
         let below = all.iter().find(|one| one.id == mount.parent);
         // What is shared and wholly covered cannot be reached, and nothing moves away from it.
@@ -38,14 +36,11 @@ pub fn uncovered(namespace: &File, mount: &Mount, all: &[Mount]) -> io::Result<O
         } else {
             Aside::made(mount, all).ok()
         };
-        let below = match aside {
-            Some(aside) => aside.shown(mount, below)?,
-            None => replaced(mount, below)?,
-        };
-        messages::send(&theirs, &Value::Null, &[below.as_fd()])
-    })?;
-    let (_, fds) = messages::receive(&ours)?;
-    fds.into_iter().next().ok_or(io::ErrorKind::NotFound.into())
+        match aside {
+            Some(aside) => aside.shown(mount, below),
+            None => replaced(mount, below),
+        }
+    })
 }
 
 /// Puts a mount of ours back that had stepped aside when we died, and clears up behind it.
@@ -123,10 +118,4 @@ fn left(mount: Option<&Mount>, directory: &OwnedFd) -> io::Result<Option<Group>>
     shared
         .map(|one| Group::left(&one.point, directory))
         .transpose()
-}
-
-fn unmount(name: &OsStr, flags: i32) -> io::Result<()> {
-    let name = CString::new(name.as_bytes())?;
-    // SAFETY: the name outlives the call.
-    check(unsafe { libc::umount2(name.as_ptr(), flags | libc::UMOUNT_NOFOLLOW) }).map(drop)
 }

@@ -55,6 +55,7 @@ pub struct Manner<'a> {
 }
 
 /// One place to move from, and where to.
+#[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub from: &'a Where,
     pub source: &'a Source<'a>,

@@ -107,11 +107,8 @@ fn give_back(pid: i32, mount: &Mount) -> Result<Report, Refusal> {
     let ours = |one: &&Mount| one.point == mount.point && one.device == mount.device;
     let copy = now.iter().rev().find(ours).ok_or_else(away)?;
     let namespaces: BTreeSet<PathBuf> = namespace(pid).into_iter().collect();
-    let detached = Where {
-        mounts: detached::mounts_of(&mount.device, &processes(&namespaces)),
-        namespaces,
-        path: PathBuf::from("/"), // what is on such a mount is shown from its root
-    };
+    let lost = detached::mounts_of(&mount.device, &processes(&namespaces));
+    let detached = Where::nowhere(namespaces, lost);
     let source = Source {
         to: &directory,
         real: &directory,

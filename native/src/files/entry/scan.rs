@@ -97,6 +97,15 @@ pub struct Where {
 }
 
 impl Where {
+    /// On mounts that stand nowhere any more: what is there is shown from their roots.
+    pub fn nowhere(namespaces: BTreeSet<PathBuf>, mounts: BTreeSet<u64>) -> Self {
+        Self {
+            namespaces,
+            path: PathBuf::from("/"),
+            mounts,
+        }
+    }
+
     /// The way from the directory to what the kernel shows as `link`, and whether it was removed.
     pub fn below(&self, link: &[u8]) -> Option<(PathBuf, bool)> {
         let (path, removed) = match link.strip_suffix(REMOVED.as_bytes()) {

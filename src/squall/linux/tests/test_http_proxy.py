@@ -27,7 +27,7 @@ from squall.linux.tests.two_namespaces import TwoNamespaces, run
 
 pytestmark = pytest.mark.host
 
-NEAR, NEAR_V6 = TwoNamespaces.NEAR, "fd09::1"
+NEAR, NEAR_V6 = TwoNamespaces.NEAR, TwoNamespaces.NEAR_V6
 FAR = TwoNamespaces.FAR[0]
 UNMATCHED = rule(path="/never")
 

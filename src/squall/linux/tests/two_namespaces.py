@@ -34,7 +34,7 @@ def inside(netns: str) -> Iterator[None]:
 class TwoNamespaces:
     """`near` holds the target; `far` answers at two IPv4 and two IPv6 addresses."""
 
-    NEAR = "10.9.0.1"
+    NEAR, NEAR_V6 = "10.9.0.1", "fd09::1"
     FAR = ("10.9.0.2", "10.9.0.3", "fd09::2", "fd09::3")
     PORT = 7000
 
@@ -61,7 +61,10 @@ class TwoNamespaces:
             run("ip", "netns", "exec", name, "sysctl", "-qw", dad)
             run("ip", "-n", name, "link", "set", "eth0", "mtu", str(mtu), "up")
             run("ip", "-n", name, "link", "set", "lo", "up")
-        for name, ends in ((near, (f"{self.NEAR}/24", "fd09::1/64")), (far, self._far_networks())):
+        for name, ends in (
+            (near, (f"{self.NEAR}/24", f"{self.NEAR_V6}/64")),
+            (far, self._far_networks()),
+        ):
             for address in ends:
                 nodad = ("nodad",) if ":" in address else ()
                 run("ip", "-n", name, "address", "add", address, "dev", "eth0", *nodad)
