@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +37,9 @@ _PASSED_ON = ("PATH", "HOME", "LANG")
 _HIDDEN = ("/tmp/", "/run/", "/dev/shm/")  # noqa: S108
 """What the guest has of its own."""
 _DRAIN_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+_DOWN_SECONDS = 5.0
+"""For a kernel that has nothing left to do but to end itself."""
 
 
 def run(
@@ -77,10 +81,9 @@ def run(
                 process_group=0,
             )
             try:
-                machine.wait(timeout_seconds)
-            except subprocess.TimeoutExpired:
-                print(f"uml: killed after {timeout_seconds:g} s", file=sys.stderr)
-                return TIMED_OUT
+                if not _ends(machine, folder / "status", timeout_seconds):
+                    print(f"uml: killed after {timeout_seconds:g} s", file=sys.stderr)
+                    return TIMED_OUT
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(machine.pid, signal.SIGKILL)
@@ -90,6 +93,18 @@ def run(
         said = (folder / "log").read_text(errors="replace")
         print(f"uml: the machine ended early; its log:\n{said}", file=sys.stderr)
         return NOT_STARTED
+
+
+def _ends(machine: subprocess.Popen[bytes], status: Path, timeout_seconds: float) -> bool:
+    """Wait until a machine has done what it was for: the kernel may hang while it goes down."""
+    ends = time.monotonic() + timeout_seconds
+    while (now := time.monotonic()) < ends:
+        if status.exists():  # all that was said has been passed on before
+            ends = min(ends, now + _DOWN_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            machine.wait(min(_LOOK_SECONDS, ends - now))
+            return True
+    return status.exists()
 
 
 def _contained() -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Helm releases of Squall on a cluster, experiments under them, and what they leave behind."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,9 +80,14 @@ def pods(cluster: Cluster, namespace: str, *names: str) -> None:
 
 
 def make_agents_folders(cluster: Cluster) -> None:
-    """Make what stays of agents: containers cannot remove what is mounted into them."""
+    """Make what stays of agents, empty: containers cannot remove what is mounted into them.
+
+    Who was cut off when its installation went has left its journal there.
+    """
     for node, folder in product(cluster.nodes, ("/run/squall", "/var/lib/squall")):
-        cluster.on_host(node, Path(folder, f"{node}.{NAMESPACE}")).mkdir(exist_ok=True)
+        place = cluster.on_host(node, Path(folder, f"{node}.{NAMESPACE}"))
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
 
 
 def delay(namespace: str, name: str = "slow", **spec: object) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from testbed.uml.build import CONFIG, unset
 from testbed.uml.run import NOT_STARTED, TIMED_OUT, run
+from testbed.uml.run import _ends as ends
 
 PATIENCE_SECONDS = 10
 BUSY = "echo up; for one in 1 2 3; do sh -c 'while :; do :; done' & done; wait"
@@ -53,6 +54,16 @@ def test_a_machine_that_takes_too_long_is_killed():
 def test_a_kernel_that_does_not_come_up_is_told(capfd):
     assert run(("true",), timeout_seconds=60, program=Path("/bin/false")) == NOT_STARTED
     assert "ended early" in capfd.readouterr().err
+
+
+def test_a_machine_that_has_done_its_work_need_not_go_down_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("testbed.uml.run._DOWN_SECONDS", 0.1)
+    with subprocess.Popen(["sleep", "60"]) as hanging:
+        assert not ends(hanging, tmp_path / "status", 0.1)
+        (tmp_path / "status").write_text("0")
+        assert ends(hanging, tmp_path / "status", 60)
+        assert hanging.poll() is None
+        hanging.kill()
 
 
 @booting
