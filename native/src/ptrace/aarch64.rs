@@ -1,5 +1,11 @@
 //! Registers, signal frame and the code that runs inside, on 64-bit Arm.
 
+mod frame;
+
+pub use frame::frame;
+#[cfg(target_arch = "aarch64")]
+pub use frame::lost;
+
 use super::call::Call;
 
 /// `svc #0`.
@@ -25,6 +31,15 @@ pub struct Registers {
 
 /// Bit of the state that says 32-bit code.
 const MODE_32: u64 = 0x10;
+/// Bits of the state that say which kind of branch was the last: after some, guarded code faults
+/// unless it begins with a landing pad, which no instruction of ours is.
+const BRANCH_TYPE: u64 = 0xc00;
+
+const FUTEX: u64 = 98;
+const NANOSLEEP: u64 = 101;
+const CLOCK_NANOSLEEP: u64 = 115;
+const RESTART: u64 = 128;
+const FUTEX_COMMAND: u64 = 0x7f;
 
 impl Registers {
     pub fn bytes(&mut self) -> &mut [u8] {
@@ -53,12 +68,29 @@ impl Registers {
         *self
     }
 
+    /// Before an instruction that calls the kernel: a wait for some time waits for what is left of it.
+    ///
+    /// The kernel, too, has another call take it up, but only at the very stop that interrupted it,
+    /// and it does not tell. Who was stopped before such a call had begun is taken for one in it.
+    pub fn take_up_wait(&mut self) {
+        let for_some_time = match self.x[8] {
+            NANOSLEEP => true,
+            CLOCK_NANOSLEEP => self.x[1] & libc::TIMER_ABSTIME as u64 == 0,
+            FUTEX => self.x[1] & FUTEX_COMMAND == libc::FUTEX_WAIT as u64 && self.x[3] != 0,
+            _ => false,
+        };
+        if for_some_time {
+            self.x[8] = RESTART;
+        }
+    }
+
     /// About to make a system call with the instruction at `at`.
     pub fn calling(&self, at: u64, call: &Call) -> Self {
         let mut next = *self;
         next.x[..6].copy_from_slice(&call.arguments);
         next.x[8] = call.number;
         next.pc = at;
+        next.pstate &= !BRANCH_TYPE;
         next
     }
 
@@ -74,6 +106,7 @@ impl Registers {
         let mut next = *self;
         next.x[19] = orders;
         (next.pc, next.sp) = (code, frame);
+        next.pstate &= !BRANCH_TYPE;
         next
     }
 
@@ -142,80 +175,14 @@ std::arch::global_asm!(
     ".popsection",
 );
 
-const INFO_BYTES: usize = 128;
-/// A mode that there is not: the kernel then leaves the alternate stack as it is.
-const UC_STACK_FLAGS: u64 = 0x7;
-/// From the start of the frame to the machine's context, and to the records behind it.
-const CONTEXT_AT: usize = INFO_BYTES + 176;
-const RECORDS_AT: usize = INFO_BYTES + 464;
-const FPSIMD_MAGIC: u32 = 0x4650_8001;
-const FPSIMD_BYTES: u32 = 528;
-const VECTOR_BYTES: usize = 512;
-
-/// A signal frame by which the thread gets `registers` back, and what sp is to be for that.
-///
-/// `at` is a multiple of 16.
-pub fn frame(registers: &Registers, mask: u64, vectors: &[u8], at: u64) -> (Vec<u8>, u64) {
-    let mut frame = vec![0; INFO_BYTES];
-    let mut put = |words: &[u64]| {
-        for word in words {
-            frame.extend_from_slice(&word.to_ne_bytes());
-        }
-    };
-    put(&[0, 0, 0, UC_STACK_FLAGS, 0, mask]);
-    frame.resize(CONTEXT_AT + 8, 0); // after the address of a fault
-    let mut put = |words: &[u64]| {
-        for word in words {
-            frame.extend_from_slice(&word.to_ne_bytes());
-        }
-    };
-    put(&registers.x);
-    put(&[registers.sp, registers.pc, registers.pstate]);
-    frame.resize(RECORDS_AT, 0);
-    if let Some((numbers, status)) = vectors.split_at_checked(VECTOR_BYTES) {
-        frame.extend_from_slice(&FPSIMD_MAGIC.to_ne_bytes());
-        frame.extend_from_slice(&FPSIMD_BYTES.to_ne_bytes());
-        frame.extend_from_slice(&status[..8.min(status.len())]);
-        frame.extend_from_slice(numbers);
-    }
-    frame.resize(frame.len() + 16, 0); // no more records
-    (frame, at)
-}
-
 #[cfg(test)]
-#[path = "aarch64_tests.rs"]
 mod on_arm;
+#[cfg(all(test, target_arch = "aarch64"))]
+mod on_kernel;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_frame_has_everything_where_the_kernel_looks_for_it() {
-        let registers = Registers {
-            x: std::array::from_fn(|index| index as u64 + 1),
-            sp: 0x5000,
-            pc: 0x4000,
-            pstate: 0x6000_0000,
-        };
-        let mut vectors = vec![0xaa; VECTOR_BYTES];
-        vectors.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
-        let (frame, sp) = frame(&registers, 0x55, &vectors, 0x1000);
-        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| frame[at + i]));
-        assert_eq!(sp, 0x1000);
-        assert_eq!(word(INFO_BYTES + 40), 0x55);
-        assert_eq!(
-            (word(CONTEXT_AT + 8), word(CONTEXT_AT + 8 + 30 * 8)),
-            (1, 31)
-        );
-        assert_eq!(word(CONTEXT_AT + 8 + 32 * 8), 0x4000);
-        assert_eq!(word(RECORDS_AT), 0x0210_4650_8001);
-        assert_eq!(
-            frame[RECORDS_AT + 8..RECORDS_AT + 17],
-            [1, 2, 3, 4, 5, 6, 7, 8, 0xaa]
-        );
-        assert!(registers.is_native());
-    }
 
     #[test]
     fn a_call_has_its_number_and_arguments_where_the_kernel_looks_for_them() {
@@ -227,5 +194,30 @@ mod tests {
         );
         let next = next.running(0x100, 0x200, 0x300);
         assert_eq!((next.pc, next.x[19], next.sp), (0x100, 0x200, 0x300));
+        assert!(next.is_native());
+    }
+
+    #[test]
+    fn a_wait_for_some_time_is_not_begun_anew_and_others_are() {
+        let after = |number: u64, arguments: [u64; 4]| {
+            let mut registers = Registers::default();
+            registers.x[..4].copy_from_slice(&arguments);
+            registers.x[8] = number;
+            registers.take_up_wait();
+            registers.x[8]
+        };
+        assert_eq!(after(NANOSLEEP, [1, 0, 0, 0]), RESTART);
+        assert_eq!(after(CLOCK_NANOSLEEP, [1, 0, 9, 0]), RESTART);
+        assert_eq!(after(CLOCK_NANOSLEEP, [1, 1, 9, 0]), CLOCK_NANOSLEEP);
+        let (private_wait, private_wait_until, private_wake) = (0x80, 0x89, 0x81);
+        assert_eq!(after(FUTEX, [9, private_wait, 0, 9]), RESTART);
+        for (command, until) in [
+            (private_wait, 0),
+            (private_wait_until, 9),
+            (private_wake, 9),
+        ] {
+            assert_eq!(after(FUTEX, [9, command, 0, until]), FUTEX);
+        }
+        assert_eq!(after(63, [0, 1, 2, 3]), 63);
     }
 }

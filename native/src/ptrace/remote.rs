@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::call::{outcome, Call, CALL_BYTES};
 use super::code::{self, gate};
 use super::machine::{self, Registers};
-use super::thread::Report;
+use super::thread::{Report, Vectors};
 use super::way_back::WayBack;
 use super::{parcel, restartable, Thread};
 use crate::system::{check, own};
@@ -41,6 +41,7 @@ pub struct Inside<'a> {
     memory: File,
     was: Registers,
     blocked: u64,
+    vectors: Vectors,
     /// Address of an instruction that calls the kernel.
     gate: u64,
     /// Where it can return to by itself even from single calls.
@@ -62,7 +63,8 @@ impl<'a> Inside<'a> {
             .read(true)
             .write(true)
             .open(format!("/proc/{tid}/mem"))?;
-        let mut was = thread.registers()?;
+        let read = |at: u64, into: &mut [u8]| memory.read_exact_at(into, at);
+        let was = restartable::to_go_on_with(thread, read)?;
         if !was.is_native() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -73,10 +75,6 @@ impl<'a> Inside<'a> {
             thread.suspend_seccomp()?;
         }
         let gate = gate(tid, &memory)?;
-        let read = |at: u64, into: &mut [u8]| memory.read_exact_at(into, at);
-        if let Some(instead) = restartable::go_on_at(thread, was.at(), read) {
-            was.go_on_at(instead);
-        }
         let blocked = thread.blocked_signals()?;
         let vectors = thread.vectors()?;
         let after = was.with_call_taken_up();
@@ -87,6 +85,7 @@ impl<'a> Inside<'a> {
             memory,
             was,
             blocked,
+            vectors,
             gate: way_back.as_ref().map_or(gate, |way| way.gate),
             way_back,
             code: 0,
@@ -101,18 +100,18 @@ impl<'a> Inside<'a> {
         let idle = Call::new(libc::SYS_getpid, &[]);
         thread.set_registers(&inside.calling(&idle))?;
         thread.block_signals(u64::MAX)?;
-        inside.settle(&vectors)?; // dropped on an error: then the thread is put back
+        inside.settle()?; // dropped on an error: then the thread is put back
         Ok(inside)
     }
 
-    fn settle(&mut self, vectors: &[u8]) -> io::Result<()> {
+    fn settle(&mut self) -> io::Result<()> {
         let (read, write, run) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
         self.code = self.map(CODE_BYTES, read | run)?;
         self.data = self.map(DATA_BYTES, read | write)?;
         self.memory.write_all_at(code::bytes(), self.code)?;
         let frame_at = self.data + FRAME_AT as u64;
         let after = self.was.with_call_taken_up();
-        let (frame, stack) = machine::frame(&after, self.blocked, vectors, frame_at);
+        let (frame, stack) = machine::frame(&after, self.blocked, &self.vectors, frame_at);
         if FRAME_AT + frame.len() > ORDERS_AT {
             return Err(io::Error::other(
                 "the state of this processor is larger than expected",
@@ -140,15 +139,8 @@ impl<'a> Inside<'a> {
 
     fn map(&self, length: usize, protection: libc::c_int) -> io::Result<u64> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let nothing = u64::MAX;
-        let arguments = [
-            0,
-            length as u64,
-            protection as u64,
-            flags as u64,
-            nothing,
-            0,
-        ];
+        let (length, rights) = (length as u64, protection as u64);
+        let arguments = [0, length, rights, flags as u64, u64::MAX, 0];
         outcome(self.call(&Call::new(libc::SYS_mmap, &arguments))?)
     }
 
@@ -237,6 +229,7 @@ impl<'a> Inside<'a> {
         self.stop()?;
         self.thread.block_signals(self.blocked)?;
         self.thread.set_registers(&self.was)?;
+        self.thread.give_back(&self.vectors)?;
         match &self.way_back {
             Some(way) => way.take_up(&self.memory),
             None => Ok(()),

@@ -1,7 +1,9 @@
-//! Restartable sequences: a thread that is taken out of one must not be put back into its middle.
+//! Where a thread is put back that was in the midst of something: not into the middle of a
+//! restartable sequence, and into what was left of a wait.
 
 use std::io;
 
+use super::machine::{Registers, CALL_INSTRUCTION};
 use super::Thread;
 use crate::system::check;
 
@@ -21,8 +23,24 @@ struct Configuration {
 /// Offset of the pointer to the sequence under way, in `struct rseq`.
 const UNDER_WAY: u64 = 8;
 
+/// What the registers of a stopped thread must be when it goes on from another stop than this.
+pub fn to_go_on_with(
+    thread: &Thread,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+) -> io::Result<Registers> {
+    let mut registers = thread.registers()?;
+    if let Some(instead) = go_on_at(thread, registers.at(), &read) {
+        registers.go_on_at(instead);
+    }
+    let mut code = [0; CALL_INSTRUCTION.len()];
+    if read(registers.at(), &mut code).is_ok() && code == CALL_INSTRUCTION {
+        registers.take_up_wait();
+    }
+    Ok(registers)
+}
+
 /// Where the thread must go on instead of at `at`, if that is inside a sequence.
-pub fn go_on_at(
+fn go_on_at(
     thread: &Thread,
     at: u64,
     read: impl Fn(u64, &mut [u8]) -> io::Result<()>,

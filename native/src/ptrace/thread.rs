@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::fs;
 use std::io;
 
-use super::machine::Registers;
+use super::machine::{self, Registers};
 use crate::system::check;
 
 /// Seccomp filters rest while we trace (a constant that libc lacks).
@@ -28,6 +28,14 @@ pub enum Report {
     /// A signal waits to be delivered.
     Signal(i32),
     Ended,
+}
+
+/// Floating point and vector registers.
+pub struct Vectors {
+    /// As a signal frame has them.
+    pub state: Vec<u8>,
+    /// A set of registers that lose something by each system call, and what is in it.
+    pub lost: Option<(usize, Vec<u8>)>,
 }
 
 /// A thread that is ours to stop. It goes on as it was when this process ends.
@@ -121,10 +129,24 @@ impl Thread {
             .map(drop)
     }
 
-    /// State of floating point and vector registers, as a signal frame has it.
-    pub fn vectors(&self) -> io::Result<Vec<u8>> {
+    pub fn vectors(&self) -> io::Result<Vectors> {
+        Ok(Vectors {
+            state: self.state_of(machine::VECTOR_SET)?,
+            lost: machine::lost(|set| self.state_of(set)),
+        })
+    }
+
+    /// Gives back what system calls took of them.
+    pub fn give_back(&self, vectors: &Vectors) -> io::Result<()> {
+        let Some((set, state)) = &vectors.lost else {
+            return Ok(());
+        };
+        self.transfer(libc::PTRACE_SETREGSET, *set, &mut state.clone())
+            .map(drop)
+    }
+
+    fn state_of(&self, set: usize) -> io::Result<Vec<u8>> {
         let mut state = vec![0; LARGEST_VECTOR_STATE];
-        let set = super::machine::VECTOR_SET;
         let bytes = self.transfer(libc::PTRACE_GETREGSET, set, &mut state)?;
         state.truncate(bytes);
         Ok(state)

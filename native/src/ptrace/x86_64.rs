@@ -1,6 +1,7 @@
 //! Registers, signal frame and the code that runs inside, on x86-64.
 
 use super::call::Call;
+use super::thread::Vectors;
 
 /// `syscall`.
 pub const CALL_INSTRUCTION: &[u8] = &[0x0f, 0x05];
@@ -100,6 +101,10 @@ impl Registers {
         }
         fixed
     }
+
+    /// Before an instruction that calls the kernel: here no call was interrupted, for those are
+    /// behind it.
+    pub fn take_up_wait(&mut self) {}
 
     /// About to make a system call with the instruction at `at`.
     pub fn calling(&self, at: u64, call: &Call) -> Self {
@@ -211,10 +216,15 @@ const UC_STACK_FLAGS: u64 = 0x7;
 /// From the start of the frame, without the return address, to the vectors; a multiple of 64.
 const VECTORS_AT: usize = 512;
 
+/// What each system call takes of the vector registers: nothing.
+pub fn lost(_: impl Fn(usize) -> std::io::Result<Vec<u8>>) -> Option<(usize, Vec<u8>)> {
+    None
+}
+
 /// A signal frame by which the thread gets `registers` back, and what rsp is to be for that.
 ///
 /// `at` is a multiple of 64.
-pub fn frame(registers: &Registers, mask: u64, vectors: &[u8], at: u64) -> (Vec<u8>, u64) {
+pub fn frame(registers: &Registers, mask: u64, vectors: &Vectors, at: u64) -> (Vec<u8>, u64) {
     let one = registers;
     let segments = one.cs | one.ss << 48;
     let words = [
@@ -252,7 +262,7 @@ pub fn frame(registers: &Registers, mask: u64, vectors: &[u8], at: u64) -> (Vec<
     frame.resize(frame.len() + 64, 0);
     frame.extend_from_slice(&mask.to_ne_bytes());
     frame.resize(VECTORS_AT, 0);
-    let mut state = vectors.to_vec();
+    let mut state = vectors.state.clone();
     if state.len() > XSTATE_SOFTWARE_AT + 48 {
         let features: [u8; 8] = std::array::from_fn(|i| state[XSTATE_SOFTWARE_AT + i]);
         let length = state.len() as u32;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{frame, Registers};
+use crate::ptrace::thread::Vectors;
 
 /// Runs the code in a child, at addresses that the frame was made for.
 const HARNESS: &str = r#"
@@ -63,7 +64,7 @@ int main(int n, char **argv) {
 
 /// The lines of the code, as an assembler takes them.
 fn source() -> String {
-    let text = include_str!("aarch64.rs");
+    let text = include_str!("../aarch64.rs");
     let from = text.find("global_asm!(").unwrap();
     let until = from + text[from..].find("\n);").unwrap();
     let lines = text[from..until].lines().filter_map(|line| {
@@ -96,8 +97,9 @@ fn calls_are_done_and_the_thread_is_put_back_when_nobody_is_there() {
         ..Registers::default()
     };
     (registers.x[20], registers.x[28]) = (2020, 2828);
-    let mut vectors = vec![0; 528];
-    vectors[8 * 16..8 * 16 + 8].copy_from_slice(&1.5_f64.to_ne_bytes());
+    let mut state = vec![0; 528];
+    state[8 * 16..8 * 16 + 8].copy_from_slice(&1.5_f64.to_ne_bytes());
+    let vectors = Vectors { state, lost: None };
     let (bytes, _) = frame(&registers, 0, &vectors, 0x6000_0040);
     std::fs::write(at("frame"), bytes).unwrap();
     std::fs::write(at("code.s"), source()).unwrap();
