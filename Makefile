@@ -6,17 +6,25 @@ PYTEST := $(PY) -m pytest
 # Tests with many processes: what fails on a busy machine is tried once more by itself, then it is red.
 # Where pytest itself broke (status 3), some were not tried at all: all of them once more.
 TWICE = $(PYTEST) $(1) || case $$? in 1) $(PYTEST) $(1) --last-failed ;; 3) $(PYTEST) $(1) ;; *) false ;; esac
+ARM := aarch64-unknown-linux-gnu
+ARM_CARGO = CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(1)" cargo
+ARM_ON_KERNEL := files::entry::tests:: http::listening::tests:: ptrace::aarch64::on_kernel::
+ifeq ($(shell uname -m),aarch64)
+ARM_CARGO = cargo
+ARM_ON_KERNEL :=
+endif
 STAMP := $(VENV)/.setup
 UV := $(or $(shell command -v uv),$(VENV)/bin/uv)
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {print "\n" substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ the two commands
 demo: setup ## run the first experiments on three small programs; KEEP=1 leaves them up
 	$(PY) examples/web-show/demo.py $(if $(KEEP),--keep)
 
-test: check test-fast test-host test-kubernetes test-cluster test-cluster-core test-survival test-kernel ## everything, stage by stage
+test: check test-fast test-aarch64 test-host test-kubernetes test-cluster test-cluster-core test-survival test-kernel ## everything, stage by stage
 
 ##@ stages of make test, each alone
 check: setup ## format, lint, types, layers, Rust
@@ -29,6 +37,16 @@ check: setup ## format, lint, types, layers, Rust
 test-fast: setup ## models, steps, laws, parts; no root
 	$(PYTEST) -m "not host and not kernel and not kubernetes and not cluster and not survival"
 	cd native && cargo test --quiet
+
+test-aarch64: setup $(ARM) ## clippy and Rust's tests for 64-bit Arm, in an emulator of processes; no root
+	@# What a type of C is, and so what must be converted, differs between processors.
+	cd native && $(call ARM_CARGO,qemu-aarch64 -L /usr/aarch64-linux-gnu) clippy --quiet --all-targets --target $(ARM) -- -D warnings -A clippy::unnecessary_cast
+	@test -z "$(ARM_ON_KERNEL)" || echo "NOT RUN here, for qemu-aarch64 lacks ptrace, openat2 and sock_diag (make test-aarch64-kernel runs them): $(ARM_ON_KERNEL)"
+	cd native && $(call ARM_CARGO,qemu-aarch64 -L /usr/aarch64-linux-gnu) test --quiet --target $(ARM) -- $(addprefix --skip ,$(ARM_ON_KERNEL))
+
+test-aarch64-kernel: setup $(ARM) ## all of Rust's tests on Debian's kernel for 64-bit Arm, in an emulated machine; not in make test
+	./testbed/system.sh machine
+	cd native && PYTHONPATH=$(CURDIR) $(call ARM_CARGO,$(CURDIR)/$(PY) -m testbed.aarch64) test --target $(ARM) -- --test-threads=1
 
 test-host: setup ## injectors, targets and the command line on this kernel; root
 	$(call TWICE,-m "host and not survival and not kubernetes and not cluster")
@@ -53,9 +71,12 @@ test-survival: setup ## kill parts at random, compare the host with what it was;
 test-kernel: setup ## the network and stress rooms on a kernel with netem and cgroup v2; root
 	$(PY) -m testbed.uml
 
+$(ARM):
+	@rustup target list --installed | grep --quiet --line-regexp $@ || rustup target add $@
+
 ##@ every day
 setup: $(STAMP) ## install what is missing, make .venv, build the native crate
-$(STAMP): requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
+$(STAMP): testbed/system.sh requirements.lock pyproject.toml native/Cargo.toml native/Cargo.lock $(shell find native/src -name '*.rs')
 	./testbed/system.sh
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@test -x $(UV) || $(PY) -m pip install --quiet --disable-pip-version-check uv
@@ -98,5 +119,5 @@ lock: setup ## pin every dependency by hash
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
-.PHONY: help demo test check test-fast test-host test-kubernetes test-cluster test-cluster-core test-cluster-survival test-survival test-kernel \
+.PHONY: help demo test check test-fast test-aarch64 test-aarch64-kernel $(ARM) test-host test-kubernetes test-cluster test-cluster-core test-cluster-survival test-survival test-kernel \
 	setup cluster-up cluster-down cluster-programs format bench image generate lock room

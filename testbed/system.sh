@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Install the Debian packages that running and testing Squall needs; does nothing when all are there.
+# `system.sh machine` does so for what only make test-aarch64-kernel needs.
 set -euo pipefail
 
 run=(python3-venv nftables iproute2 stress-ng util-linux)                      # the product
@@ -8,9 +9,14 @@ tests=(etcd-server etcd-client postgresql-15 podman iperf3 kmod flex bison bc li
 cluster=(containerd runc containernetworking-plugins iptables conntrack socat ethtool prometheus debootstrap buildah)
 images=(buildah debootstrap)                                      # container images, without a registry
 bench=(fio libfuse3-dev pkg-config)                               # bench/files.py
+arm=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)        # the native crate for 64-bit Arm, and its tests
+[[ $(uname -m) == x86_64 ]] || arm=()                             # elsewhere it is built as it is, or not
+machine=(qemu-system-arm busybox-static)                          # the same on a kernel of its own
 
+wanted=("${run[@]}" "${build[@]}" "${tests[@]}" "${cluster[@]}" "${images[@]}" "${bench[@]}" "${arm[@]}")
+[[ ${1-} != machine ]] || wanted=("${machine[@]}")
 missing=()
-for package in "${run[@]}" "${build[@]}" "${tests[@]}" "${cluster[@]}" "${images[@]}" "${bench[@]}"; do
+for package in "${wanted[@]}"; do
     dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -q '^installed$' ||
         missing+=("$package")
 done

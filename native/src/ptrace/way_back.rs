@@ -44,7 +44,7 @@ impl WayBack {
         }
         memory.write_all_at(&frame, scratch + FRAME_AT).ok()?;
         let stack = stack - machine::RETURN_BYTES;
-        if machine::RETURN_BYTES > 0 {
+        if machine::RETURN_BYTES != 0 {
             memory.write_all_at(&end.to_ne_bytes(), stack).ok()?;
         }
         Some(Self {
