@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
-from squall.faults.network.judgement import judge
+from squall.faults.network.judgement import FEWEST, judge
 from squall.faults.network.model import NetworkFault
 from squall.injection.contract import Judgement, Live, Sample, Way
 from squall.injection.world import World
@@ -58,8 +58,9 @@ class NetworkProbe:
         if not addresses:
             # Speed is of one look alone: an average over silence says nothing.
             speed = {name: counted[name] for name in ("bytes", "window_s") if name in counted}
-            since = counted if enough else _counted(Counters(), last, window) | speed
-            return Sample(Way.PASSIVE, {"in_force": 1.0, **since})
+            since = _counted(Counters(), last, window) | speed | {"since_begin": 1.0}
+            seldom = counted["packets"] < FEWEST
+            return Sample(Way.PASSIVE, {"in_force": 1.0, **(since if seldom else counted)})
         pinged = await self._ping(target, live.fault, addresses)
         last = (await self._network.counters(target)).get(live.source, Counters())
         counted = _counted(first, last, self._clock.boottime() - began)

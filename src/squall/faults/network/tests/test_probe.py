@@ -129,6 +129,7 @@ async def test_numbers_decide(fault, traffic, verdict):
         (partition(["10.0.0.0/8"]), Counters(1, dropped=1), Verdict.CONFIRMED),
         (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=100_300), Verdict.CONFIRMED),
         (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=0), Verdict.MISMATCH),
+        (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=10**6), Verdict.INCONCLUSIVE),
         (shaping(["10.0.0.0/8"], rate=10**6), Counters(2, bytes=1400), Verdict.INCONCLUSIVE),
     ],
 )
