@@ -99,8 +99,10 @@ def _of_container(layout: Layout, container: Container) -> Mapping[str, str]:
     if not pids:
         return {"processes": ""}
     node = next(each for each in layout.nodes if each.name == container.node)
-    with Namespace(pids[0]) as network:
+    with Namespace(pids[0]) as network, Namespace(node.net) as nodes_own:
         readings = dict(network.traces())
+        if network.inode == nodes_own.inode:
+            readings = {what: _stays(text) for what, text in readings.items()}
     readings["processes"] = "\n".join(sorted(_commands(pids)))
     readings["mounts"] = "\n".join(sorted(_mount_points(pids[0])))
     readings["cgroups"] = "\n".join(sorted(_cgroups(node, container)))

@@ -11,7 +11,7 @@ from testbed.cluster.waiting import until
 ANSWER = "hello"
 
 
-def web(cluster: Cluster, namespace: str, name: str, node: str) -> str:
+def web(cluster: Cluster, namespace: str, name: str, node: str, **spec: Any) -> str:
     """Start a web server on a node, behind a Service of its name; returns its address."""
     script = f"mkdir -p /www; echo {ANSWER} >/www/index.html; echo serving; exec httpd -f -h /www"
     container = {"name": "web", "image": BUSYBOX, "command": ["sh", "-c", script]}
@@ -24,6 +24,7 @@ def web(cluster: Cluster, namespace: str, name: str, node: str) -> str:
             "nodeName": node,
             "terminationGracePeriodSeconds": 0,
             "containers": [container],
+            **spec,
         },
     }
     service = {

@@ -37,6 +37,8 @@ def install(cluster: Cluster, *values: str, verb: str = "install", name: str = N
 def uninstall(cluster: Cluster, name: str = NAMESPACE) -> None:
     """Uninstall a release, as its users do: faults are taken back first."""
     helm("uninstall", name, f"--namespace={name}", *_WAIT, server=cluster)
+    listed = ("get", "pods", f"--namespace={name}", "--output=name")  # helm waits for none
+    wait_until(lambda: not cluster.kubectl(*listed), lambda: cluster.kubectl(*listed))
 
 
 @contextmanager

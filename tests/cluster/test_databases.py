@@ -75,9 +75,10 @@ class Server:
         """Say how long it has waited for its log to be on disk."""
         return float(self.sql("select wal_sync_time from pg_stat_wal"))
 
-    def log(self) -> str:
-        """Read what it has said."""
-        return self._installed.kubectl("logs", "client", f"-n={self._namespace}")
+    def says(self, pattern: str) -> None:
+        """Find it in its log, which the node writes down a moment after it was said."""
+        log = ("logs", "client", f"-n={self._namespace}")
+        until(pattern, lambda: re.search(pattern, self._installed.kubectl(*log)), 30)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_its_server_feels_latency_and_errors_and_has_lost_nothing(
         ) as latency:
             latency.wait("AllInjected")
             server.sql("select pg_stat_reset_shared('wal')", INSERT)
-            assert re.search(r"duration: \d+\.\d+ ms  statement: insert", server.log())
+            server.says(r"duration: \d+\.\d+ ms  statement: insert")
             until("its statistics, a second old at most", lambda: server.waited_ms() >= SLOW_MS)
             latency.confirmed()
             with installed.experiment(
@@ -112,7 +113,7 @@ def test_its_server_feels_latency_and_errors_and_has_lost_nothing(
                 fault.wait("AllInjected")
                 with pytest.raises(RuntimeError, match="could not read block"):
                     server.sql("select count(line) from book")
-                assert "Input/output error" in server.log()
+                server.says("Input/output error")
                 fault.confirmed()
         assert server.sql("select count(line) from book") == "20100"
     server.run("pg_amcheck", "-h", "/tmp", "--install-missing", "--heapallindexed", "postgres")

@@ -14,6 +14,7 @@ from squall.api.metadata import CONTROLLER_NODE
 from squall.faults import kinds
 from squall.kubernetes.client import HttpCluster
 from testbed.apiserver import ApiServer, missing, running, write_kubeconfig
+from testbed.cluster.waiting import until
 from tests.cluster.charts import NAMESPACE, as_list, is_hook, rendered
 from tests.kubernetes.objects import node_fault
 
@@ -105,7 +106,9 @@ def install(server: ApiServer) -> None:
     objects = [one for one in rendered() if not is_hook(one)]
     definitions = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
     server.run("create", "-f", "-", stdin=as_list(definitions))
-    server.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    established = ("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    # As long as a definition has no conditions at all, kubectl fails in place of waiting.
+    until("definitions", lambda: server.run(*established))
     # Nobody answers for the webhook here.
     others = [one for one in objects if one not in definitions and "Webhook" not in one["kind"]]
     server.run("create", "-f", "-", stdin=as_list(others))

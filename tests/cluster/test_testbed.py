@@ -113,6 +113,15 @@ def test_what_is_left_in_a_container_or_on_a_node_is_seen(cluster: Cluster, name
     assert difference(before, cluster.state(namespace)) == ""
 
 
+def test_cables_of_others_are_nothing_that_is_left(cluster: Cluster, namespace: str) -> None:
+    web(cluster, namespace, "other", "node1")
+    web(cluster, namespace, "host", "node1", hostNetwork=True)
+    assert "veth" in cluster.run_in_node("node1", "ip", "link")
+    read = cluster.state(namespace)
+    assert "eth0" in read[f"{namespace}/host/web devices"]
+    assert [what for what, text in read.items() if "veth" in text] == []
+
+
 def test_requests_are_counted_by_who_asks(cluster: Cluster, namespace: str) -> None:
     before = cluster.requests()
     account = f"system:serviceaccount:{namespace}:default"

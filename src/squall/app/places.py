@@ -99,6 +99,7 @@ def tidied(places: Places) -> Iterator[None]:
     """
     yield
     # Reached only after a clean end: whatever else happened, the journal must be seen through.
+    remove_if_empty(places.run)
     with closing(Journal(places.journal, boot_id())) as journal:
         if not journal.empty or journal.lost:
             return
@@ -108,9 +109,13 @@ def tidied(places: Places) -> Iterator[None]:
     files += [places.watcher, places.watcher.with_suffix(".log")]
     for file in files:
         file.unlink(missing_ok=True)
-    for folder in (places.run, places.directory):
-        with suppress(OSError):  # somebody's mount point, or there is more in it
-            folder.rmdir()
+    remove_if_empty(places.directory)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder that nobody needs any more; one that somebody uses stays."""
+    with suppress(OSError):  # somebody's mount point, or there is more in it
+        folder.rmdir()
 
 
 def boot_id() -> str:

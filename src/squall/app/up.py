@@ -3,12 +3,11 @@
 import gc
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from squall.api.policy import Policy
-from squall.app.places import Places, alone, boot_id, node_name
+from squall.app.places import Places, alone, boot_id, node_name, remove_if_empty
 from squall.app.policies import publish
 from squall.app.running import act_until, asked_to_stop, children_without_threads, watched
 from squall.app.world import world
@@ -91,7 +90,7 @@ class Up:
         self._places.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._places.run.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
-            stack.callback(_remove_if_empty, self._places.run)
+            stack.callback(remove_if_empty, self._places.run)
             # First of all: a watcher of ours would take the place of the other one's.
             stack.enter_context(alone(self._places))
             watcher = await stack.enter_async_context(
@@ -189,11 +188,6 @@ class Up:
             LocalWorkloads(cluster, sandboxes, self._host, self._clock).run(),
             HostPods(cluster, mirrored, self._host, self._clock).run(),
         ]
-
-
-def _remove_if_empty(directory: Path) -> None:
-    with suppress(OSError):
-        directory.rmdir()
 
 
 class _NoContainers:

@@ -23,7 +23,8 @@ def test_the_watcher_heals_where_an_agent_stays_away(scene: Scene) -> None:
         kill(scene.cluster, victim)
     until("the watcher", lambda: not scene.in_kernel("node1"), LEASE_SECONDS + 10)
     assert scene.in_kernel("node2")
-    scene.cluster.kubectl("wait", "pod", victim, "-n=squall", "--for=condition=Ready")
+    ready = ("--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")  # kubectl's own: 30 s
+    scene.cluster.kubectl("wait", "pod", victim, "-n=squall", *ready)
     for name in ON_NODES:  # its faults were taken back early, and are not begun again by themselves
         until(f"{name} to tell", lambda name=name: "Interrupted" in scene.verdicts(name), PATIENCE)
         assert not scene.condition(name, "AllInjected")[0]

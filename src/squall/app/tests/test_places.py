@@ -36,6 +36,7 @@ def test_a_journal_that_names_something_stays(places: Places) -> None:
     live(places, "live")
     with closing(Journal(places.journal, boot_id())) as journal:
         assert [fault.uid for fault in journal.faults()] == ["live"]
+    assert not places.run.exists()
 
 
 def test_nothing_is_removed_after_a_failure(places: Places) -> None:

@@ -1,14 +1,15 @@
 """Is a network fault felt? Counted in the target's own traffic, else by pings of ours.
 
 What the means counted between two looks says what it does now; a fault that was taken away behind
-our back counts nothing.
+our back counts nothing. Where so little flows that no look is long enough, and nobody can be
+pinged, all that was counted since the fault began is looked at.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
-from squall.faults.network.judgement import judge
+from squall.faults.network.judgement import FEWEST, judge
 from squall.faults.network.model import NetworkFault
 from squall.injection.contract import Judgement, Live, Sample, Way
 from squall.injection.world import World
@@ -55,7 +56,11 @@ class NetworkProbe:
         enough = counted["packets"] >= ENOUGH and _needed(live.fault) <= counted.keys()
         addresses = () if enough else await self._reachable(target, live.fault)
         if not addresses:
-            return Sample(Way.PASSIVE, {"in_force": 1.0, **counted})
+            # Speed is of one look alone: an average over silence says nothing.
+            speed = {name: counted[name] for name in ("bytes", "window_s") if name in counted}
+            since = _counted(Counters(), last, window) | speed | {"since_begin": 1.0}
+            seldom = counted["packets"] < FEWEST
+            return Sample(Way.PASSIVE, {"in_force": 1.0, **(since if seldom else counted)})
         pinged = await self._ping(target, live.fault, addresses)
         last = (await self._network.counters(target)).get(live.source, Counters())
         counted = _counted(first, last, self._clock.boottime() - began)

@@ -121,6 +121,29 @@ async def test_numbers_decide(fault, traffic, verdict):
     assert (await judged(fault, traffic=traffic)).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("fault", "sent", "verdict"),
+    [
+        (shaping(["10.0.0.0/8"], loss=100), Counters(2, dropped=2), Verdict.CONFIRMED),
+        (shaping(["10.0.0.0/8"], loss=50), Counters(2, dropped=0), Verdict.MISMATCH),
+        (partition(["10.0.0.0/8"]), Counters(1, dropped=1), Verdict.CONFIRMED),
+        (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=100_300), Verdict.CONFIRMED),
+        (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=0), Verdict.MISMATCH),
+        (delay(["10.0.0.0/8"]), Counters(1, delayed=1, delay_us_sum=10**6), Verdict.INCONCLUSIVE),
+        (shaping(["10.0.0.0/8"], rate=10**6), Counters(2, bytes=1400), Verdict.INCONCLUSIVE),
+    ],
+)
+async def test_who_seldom_sends_is_judged_by_all_that_was_counted(fault, sent, verdict):
+    """As one that looks a name up, which waits five seconds for each answer."""
+    network, clock = FakeNetwork(), FakeClock()
+    await NetworkInjector(world(network)).converge(TARGET, [live(fault)], Notes())
+    probe, counted = NetworkProbe(world(network, clock)), Counters(bytes=sent.bytes and 0)
+    for _ in range(10):
+        network.counted[TARGET.id] = {"a/.": (counted := counted + sent)}
+        during = await sample(probe, clock, live(fault))
+    assert probe.judge(fault, None, during).verdict is verdict
+
+
 async def test_one_part_that_is_not_felt_spoils_the_whole():
     fault = shaping(delay_us=10_000, loss=50)
     traffic = Counters(1000, delayed=1000, delay_us_sum=10_000_000, dropped=0)
