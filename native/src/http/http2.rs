@@ -42,7 +42,8 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    visit.busy(); // it is told to leave, and not just left
+    visit.tells();
+    visit.idle();
     connection(link, visit).await.unwrap_or(End::Reset)
 }
 
@@ -116,10 +117,13 @@ where
                     let (upstream, visit) = (upstream.clone(), visit.clone());
                     let exchanges = exchanges.clone();
                     exchanges.running.set(exchanges.running.get() + 1);
+                    visit.busy();
                     tokio::task::spawn_local(async move {
                         let passed =
                             stream::exchange(request, &mut respond, upstream, &visit).await;
-                        exchanges.end(passed, respond);
+                        if exchanges.end(passed, respond) == 0 {
+                            visit.idle();
+                        }
                     });
                 }
                 None => respond.send_reset(Reason::REFUSED_STREAM),
@@ -168,7 +172,8 @@ struct Exchanges {
 }
 
 impl Exchanges {
-    fn end(&self, passed: Result<(), Failure>, mut respond: SendResponse<Bytes>) {
+    /// Notes the end of one; says how many are left.
+    fn end(&self, passed: Result<(), Failure>, mut respond: SendResponse<Bytes>) -> usize {
         self.running.set(self.running.get() - 1);
         match passed {
             Ok(()) => {}
@@ -178,6 +183,7 @@ impl Exchanges {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        self.running.get()
     }
 
     /// Has all been passed on that came before the end, and was that not all there should be?

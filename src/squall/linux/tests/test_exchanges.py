@@ -249,6 +249,41 @@ async def test_a_request_of_our_own_feels_what_others_feel(served, http):
         await http.request(served.target, 1, **asked)
 
 
+async def test_a_proxy_stays_for_a_stream_and_is_found_for_the_next_fault(cables, http, tmp_path):
+    loop = asyncio.get_running_loop()
+    listening = await cables.open(cables.target, socket.SOCK_STREAM, 4)
+    listening.bind((SERVER[4], PORT))
+    listening.listen()
+    with closing(listening), closing(await cables.open(cables.peer, socket.SOCK_STREAM, 4)) as own:
+        listening.settimeout(5)
+        own.settimeout(5)
+        await http.apply(cables.target, state(request(path="/never", abort=True)))
+        await asyncio.to_thread(own.connect, (SERVER[4], PORT))
+        await asyncio.to_thread(own.sendall, b"GET / HTTP/1.1\r\n\r\n")
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        with closing(accepted):
+            await asyncio.to_thread(accepted.sendall, b"HTTP/1.1 200 OK\r\n\r\nfirst")
+            for more in (b"second", b"third"):
+                await http.apply(cables.target, NOTHING)
+                assert await http.state(cables.target) == NOTHING
+                assert await http.counters(cables.target) == {}
+                await asyncio.to_thread(accepted.sendall, more)
+                got = b""
+                while not got.endswith(more):
+                    got += await asyncio.to_thread(own.recv, 1000)
+                [hold] = http._holders._holds.values()
+                pid = hold.process.pid
+                await http.apply(cables.target, state(CODE))
+                assert await http.state(cables.target) == state(CODE)
+                assert hold.process.pid == pid
+            await http.apply(cables.target, NOTHING)
+        own.close()
+        ends = loop.time() + 5
+        while (tmp_path / "http").exists():
+            assert loop.time() < ends
+            await asyncio.sleep(0.01)
+
+
 async def test_what_makes_no_sense_is_refused_and_changes_nothing(served, http):
     await http.apply(served.target, state(CODE))
     with pytest.raises(InvalidFault, match="no response ends with code 42"):
