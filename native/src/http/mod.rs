@@ -234,6 +234,7 @@ impl Holding for Held {
     /// Nobody is led to us any more, and whom we serve may finish what is under way.
     fn let_go(&mut self) {
         self.rest();
+        self.world.end_soon();
         self.wait(GRACE);
         self.hooks = None;
         let _ = self.redirect.lead(&[], false); // it ends with us

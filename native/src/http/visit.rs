@@ -8,6 +8,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use super::bodies::Purse;
 use super::rules::{Door, Rules, Scope};
@@ -25,6 +26,8 @@ pub struct World {
     /// Names whose clients have turned us away: they are passed through from then on.
     pinned: Mutex<HashSet<String>>,
     dialled: AtomicU64,
+    /// Nothing that is under way is waited for any more.
+    ends: AtomicBool,
 }
 
 /// Names told of sealed connections; a scanner could else fill our memory.
@@ -71,7 +74,7 @@ impl World {
     /// leave; says how many there are.
     pub fn end_resting(&self) -> usize {
         let connections = self.connections();
-        for (&fd, stay) in connections.iter() {
+        for (&fd, stay) in connections.iter().filter(|(_, stay)| !stay.is_new()) {
             let told = stay.is_to_end.swap(true, SeqCst);
             if stay.rests.load(SeqCst) && !stay.is_told.load(Relaxed) {
                 // What the client has sent is still read; then its end is seen, and passed on.
@@ -85,6 +88,14 @@ impl World {
             }
         }
         connections.len()
+    }
+
+    /// All is about to end: also those are told to leave that have something under way.
+    pub fn end_soon(&self) {
+        self.ends.store(true, SeqCst);
+        for stay in self.connections().values() {
+            stay.is_to_end.store(false, SeqCst); // so that they are told once more
+        }
     }
 
     /// How many connections have something under way.
@@ -105,10 +116,14 @@ impl World {
     }
 }
 
+/// So long after it has come, a client that has not spoken is about to.
+const NEW: Duration = Duration::from_millis(200);
+
 /// What somebody else may see of a connection, and do about it.
-#[derive(Default)]
 struct Stay {
     outgoing: bool,
+    came: Instant,
+    has_spoken: AtomicBool,
     /// It is between two exchanges.
     rests: AtomicBool,
     is_to_end: AtomicBool,
@@ -116,6 +131,12 @@ struct Stay {
     is_told: AtomicBool,
     /// Of whoever may end it in good order.
     waker: Mutex<Option<Waker>>,
+}
+
+impl Stay {
+    fn is_new(&self) -> bool {
+        !self.has_spoken.load(Relaxed) && self.came.elapsed() < NEW
+    }
 }
 
 /// One connection.
@@ -133,8 +154,12 @@ impl Visit {
     pub fn new(world: Arc<World>, door: Door, client: RawFd) -> Self {
         let stay = Arc::new(Stay {
             outgoing: door.1,
+            came: Instant::now(),
+            has_spoken: AtomicBool::new(false),
             rests: AtomicBool::new(true),
-            ..Stay::default()
+            is_to_end: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            waker: Mutex::default(),
         });
         world.connections().insert(client, stay.clone());
         Self {
@@ -153,6 +178,7 @@ impl Visit {
 
     /// Something is under way: nobody ends it before that is over.
     pub fn busy(&self) {
+        self.stay.has_spoken.store(true, Relaxed);
         self.stay.rests.store(false, SeqCst);
     }
 
@@ -163,6 +189,11 @@ impl Visit {
     /// It can tell its client to leave, and does so when it is asked by `is_to_leave`.
     pub fn tells(&self) {
         self.stay.is_told.store(true, Relaxed);
+    }
+
+    /// Is it to end, whatever is under way?
+    pub fn is_late(&self) -> bool {
+        self.world.ends.load(SeqCst)
     }
 
     /// Is it to end with the exchange that is under way?

@@ -204,13 +204,20 @@ async def test_with_nothing_under_way_nobody_is_waited_for(net, serving, dial, p
     assert await heard(resting, 1) == b""
 
 
-async def test_a_stream_of_http2_goes_on_and_its_client_is_told_to_leave(net, proxy):
+@pytest.mark.parametrize("asks_more", [False, True])
+async def test_a_stream_of_http2_goes_on_and_who_asks_for_more_is_told_to_leave(
+    net, proxy, asks_more
+):
     more = threading.Event()
 
     def serve(peer: Peer) -> None:
         stream = peer.hear(h2.events.RequestReceived).stream_id
         peer.state.send_headers(stream, http2_peer.OK)
         peer.flush()
+        if asks_more:
+            second = peer.hear(h2.events.RequestReceived, stream + 2).stream_id
+            peer.state.send_headers(second, http2_peer.OK, end_stream=True)
+            peer.flush()
         more.wait(ENDS_SECONDS)
         peer.state.send_data(stream, b"more", end_stream=True)
         peer.flush()
@@ -222,10 +229,16 @@ async def test_a_stream_of_http2_goes_on_and_its_client_is_told_to_leave(net, pr
             stream = peer.ask()
             await asyncio.to_thread(peer.until, HEADERS, stream)
             assert await leaving(proxy) == 1
-            await asyncio.to_thread(peer.until, GOAWAY, 0)
+            if asks_more:
+                second = peer.ask()
+                frames = await asyncio.to_thread(peer.until, HEADERS, second)
+                kinds = [kind for kind, *_ in frames]
+                if GOAWAY not in kinds:
+                    await asyncio.to_thread(peer.until, GOAWAY, 0)
             more.set()
             frames = await asyncio.to_thread(peer.until, DATA, stream)
             assert b"more" in [content for *_, content in frames]
+            assert GOAWAY not in [kind for kind, *_ in frames]
         await gone(proxy)
 
 
