@@ -41,6 +41,13 @@ pub async fn change(
         }
         Body::Needed => {
             let (mut data, mut share) = (Vec::new(), purse.share());
+            let length = headers.get(http::header::CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+            if let Err(why) = share.grow(length.unwrap_or(0)) {
+                // All of its room at once, rather than a part that others then lack.
+                bodies::unpatched(rules, why);
+                return Ok(Content::Stream(body));
+            }
             while let Some(part) = body.data().await {
                 let part = part?;
                 data.extend_from_slice(&part);

@@ -140,8 +140,13 @@ class NamespaceHolders(Generic[H]):
         await process.gone.wait()
         async with self._lock(inode):
             self._leaving.pop(process, None)
+            process.close()
             hold = self._holds.get(inode)
-            if hold is not None and hold.process is process:
+            if hold is None or hold.process is not process:
+                return
+            if self._socket(inode).exists():
+                self._holds.pop(inode)  # somebody else has taken it over, or it was killed
+            else:
                 self._forget(inode)
 
     def _forget(self, inode: int) -> None:
