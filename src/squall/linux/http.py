@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from squall.errors import TryAgain
+from squall.errors import InvalidFault, TryAgain
 from squall.injection.world.http import (
     Authority,
     Certificate,
@@ -59,7 +59,8 @@ class HttpProcess(NamespaceHolder):
 
         It stays for exchanges that are under way, and passes them on, as streams and downloads.
         """
-        with suppress(TryAgain):  # it hangs, and then is killed
+        # It hangs, and then is killed, or it is of an agent before us that knows no such thing.
+        with suppress(TryAgain, InvalidFault):
             if (await self.ask("leave", {"within": LONGEST_STREAM_SECONDS}))["busy"]:
                 return False
         return await super().let_go()

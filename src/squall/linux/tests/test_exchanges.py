@@ -285,12 +285,12 @@ async def test_a_proxy_stays_for_a_stream_and_is_found_by_whoever_needs_one(
         assert await agent.counters(cables.target) == {}
         [log] = (tmp_path / "http").glob("*.log")
         made = log.stat().st_ino
-        await said(*stream, b"more")
+        await said(stream[0], stream[1], b"more")
         await agent.apply(cables.target, state(CODE))
         assert await agent.state(cables.target) == state(CODE)
         assert log.stat().st_ino == made  # no other process
         await agent.apply(cables.target, NOTHING)
-    await said(*stream, b"last")
+    await said(stream[0], stream[1], b"last")
     for end in stream:
         end.close()
     ends = asyncio.get_running_loop().time() + PATIENCE_SECONDS
