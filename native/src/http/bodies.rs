@@ -1,6 +1,7 @@
 //! Bodies that are held as a whole, to be changed: so much of all connections together, and no more.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,13 +14,41 @@ const LONGEST: usize = 8 << 20;
 /// So much is held at once; what finds no room passes as it is.
 const MOST: usize = 8 * LONGEST;
 
+/// So much of one connection, whose many streams would else leave no room for others.
+const MOST_OF_ONE: usize = 2 * LONGEST;
+
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
+/// What the bodies of one connection take.
+#[derive(Clone, Default)]
+pub struct Purse(Arc<AtomicUsize>);
+
+impl Purse {
+    pub fn share(&self) -> Share {
+        Share {
+            taken: 0,
+            purse: self.clone(),
+        }
+    }
+
+    /// Lets a body that is there already count among those that are held.
+    pub fn held(&self, body: Vec<u8>) -> Bytes {
+        let mut share = self.share();
+        share.set(body.len());
+        Bytes::from_owner(Held {
+            body,
+            _share: share,
+        })
+    }
+}
+
 /// The room that something takes among all that is held; given back with it.
-#[derive(Default)]
-pub struct Share(usize);
+pub struct Share {
+    taken: usize,
+    purse: Purse,
+}
 
 /// Why a body is not held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,23 +63,31 @@ impl Share {
         if to > LONGEST {
             return Err(Unheld::TooLong);
         }
-        if to > self.0 && HELD.get() - self.0 + to > MOST {
+        let of_one = self.purse.0.load(Relaxed);
+        let fits = HELD.get() - self.taken + to <= MOST && of_one - self.taken + to <= MOST_OF_ONE;
+        if to > self.taken && !fits {
             return Err(Unheld::NoRoom);
         }
-        self.set(to.max(self.0));
+        self.set(to.max(self.taken));
         Ok(())
+    }
+
+    pub fn purse(&self) -> &Purse {
+        &self.purse
     }
 
     /// Gives back what is beyond so much.
     pub fn shrink(&mut self, to: usize) {
-        if to < self.0 {
+        if to < self.taken {
             self.set(to);
         }
     }
 
     fn set(&mut self, to: usize) {
-        HELD.set(HELD.get() - self.0 + to);
-        self.0 = to;
+        HELD.set(HELD.get() - self.taken + to);
+        let of_one = self.purse.0.load(Relaxed);
+        self.purse.0.store(of_one - self.taken + to, Relaxed);
+        self.taken = to;
     }
 }
 
@@ -72,23 +109,9 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Lets a body that is there already count among those that are held.
-pub fn held(body: Vec<u8>) -> Bytes {
-    let mut share = Share::default();
-    share.set(body.len());
-    Bytes::from_owner(Held {
-        body,
-        _share: share,
-    })
-}
-
 /// Notes that a body passes though some of these rules patch it.
 pub fn unpatched(rules: &[Arc<Armed>], why: Unheld) {
-    let patches = |armed: &&Arc<Armed>| {
-        let patch = armed.rule.patch.as_ref();
-        patch.is_some_and(|patch| patch.body.is_some())
-    };
-    for armed in rules.iter().filter(patches) {
+    for armed in rules.iter().filter(|armed| armed.rule.patches_body()) {
         add_one(match why {
             Unheld::TooLong => &armed.tally.unpatchable,
             Unheld::NoRoom => &armed.tally.crowded,
@@ -102,20 +125,34 @@ mod tests {
 
     #[test]
     fn what_is_held_is_limited_over_all_and_given_back() {
-        let mut shares: Vec<Share> = (0..8).map(|_| Share::default()).collect();
+        let mut shares: Vec<Share> = (0..8).map(|_| Purse::default().share()).collect();
         assert_eq!(shares[0].grow(LONGEST + 1), Err(Unheld::TooLong));
         for share in &mut shares {
             assert_eq!(share.grow(LONGEST), Ok(()));
         }
-        let mut late = Share::default();
+        let mut late = Purse::default().share();
         assert_eq!(late.grow(1), Err(Unheld::NoRoom));
         shares[0].shrink(LONGEST - 1);
         assert_eq!((late.grow(1), late.grow(2)), (Ok(()), Err(Unheld::NoRoom)));
         drop(shares.pop());
-        let sent = held(vec![0; LONGEST]);
+        let sent = Purse::default().held(vec![0; LONGEST]);
         assert_eq!(late.grow(2), Err(Unheld::NoRoom));
         drop(sent.clone());
         drop(sent);
         assert_eq!(late.grow(2), Ok(()));
+    }
+
+    #[test]
+    fn one_connection_leaves_room_for_others() {
+        let (one, other) = (Purse::default(), Purse::default());
+        let (mut first, mut second, mut third) = (one.share(), one.share(), one.share());
+        assert_eq!(
+            (first.grow(LONGEST), second.grow(LONGEST)),
+            (Ok(()), Ok(()))
+        );
+        assert_eq!(third.grow(1), Err(Unheld::NoRoom));
+        assert_eq!(other.share().grow(LONGEST), Ok(()));
+        drop(first);
+        assert_eq!(third.grow(LONGEST), Ok(()));
     }
 }

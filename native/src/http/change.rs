@@ -25,19 +25,19 @@ where
     SW: AsyncWrite + Unpin,
 {
     /// Does to a request what its rules say; it is to be sent as the pump says then.
-    pub async fn change_request(
-        &mut self,
-        request: &Request,
-        offers_h2c: bool,
-    ) -> Result<Pump, End> {
+    pub async fn change_request(&mut self, request: &Request) -> Result<Pump, End> {
         let rules = &request.taken;
         suffer(rules).await?;
-        if !edits(rules) && !offers_h2c {
+        if !edits(rules) && !request.offers_h2c && !request.is_to_be_read {
             return Ok(Pump::new(request.length, request.framing.clone()));
         }
         let mut lines = Lines::new(&self.client.held()[..request.length], true);
-        if offers_h2c {
+        if request.offers_h2c {
             lines.stay_http1();
+        }
+        if request.is_to_be_read {
+            use edit::Editable;
+            lines.set_header("Accept-Encoding", edit::PLAIN);
         }
         for armed in rules {
             edit::head(armed, &mut lines);
@@ -74,7 +74,8 @@ where
         let rules = &response.taken;
         suffer(rules).await?;
         let until_end = response.framing == Framing::UntilEnd;
-        if !edits(rules) {
+        let misread = request.is_misread(response);
+        if !edits(rules) && !misread {
             return match until_end {
                 true => Err(End::Blind),
                 false => Ok(Pump::new(response.length, response.framing.clone())),
@@ -89,18 +90,18 @@ where
             .filter_map(|armed| edit::code_of(armed))
             .next_back();
         let bodiless = |code: u16| matches!(code, 204 | 304);
-        if request.is_head {
+        if request.asks_head {
             let bytes = lines.bytes();
             self.server.splice(response.length, &bytes);
             return Ok(Pump::new(bytes.len(), Framing::NONE));
         }
         let mut body = edit::body_for(rules);
-        if bodiless(response.code) {
+        if bodiless(response.code) || misread {
             if body == Body::Needed {
                 bodies::unpatched(rules, Unheld::TooLong);
                 body = Body::Kept;
             }
-            if body == Body::Kept && code.is_some_and(|code| !bodiless(code)) {
+            if body == Body::Kept && !bodiless(code.unwrap_or(response.code)) {
                 lines.set_length(0);
             }
         }
@@ -181,7 +182,7 @@ async fn change<R: AsyncRead + Unpin>(
         reader.splice(length, &bytes);
         return Ok(Pump::new(bytes.len(), framing.clone()));
     };
-    let new = edit::body(rules, came);
+    let new = edit::body(rules, came, reader.purse());
     lines.set_length(new.len());
     let mut bytes = lines.bytes();
     let short = new.len() <= SHORT;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 
-use super::bodies::{self, Share};
+use super::bodies::{self, Purse};
 use super::edit::{self, Body};
 use super::grpc::Cut;
 use super::rules::Armed;
@@ -29,6 +29,7 @@ pub async fn change(
     mut body: RecvStream,
     headers: &mut HeaderMap,
     left: fn(RecvStream),
+    purse: &Purse,
 ) -> Result<Content, Failure> {
     let mut trailers = None;
     let came = match edit::body_for(rules) {
@@ -39,21 +40,28 @@ pub async fn change(
             None
         }
         Body::Needed => {
-            let (mut data, mut share) = (Vec::new(), Share::default());
+            let (mut data, mut share) = (Vec::new(), purse.share());
+            let length = headers.get(http::header::CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+            if let Err(why) = share.grow(length.unwrap_or(0)) {
+                // All of its room at once, rather than a part that others then lack.
+                bodies::unpatched(rules, why);
+                return Ok(Content::Stream(body));
+            }
             while let Some(part) = body.data().await {
                 let part = part?;
                 data.extend_from_slice(&part);
                 let _ = body.flow_control().release_capacity(part.len());
                 if let Err(why) = share.grow(data.len()) {
                     bodies::unpatched(rules, why);
-                    return Ok(Content::Started(bodies::held(data), body));
+                    return Ok(Content::Started(purse.held(data), body));
                 }
             }
             trailers = body.trailers().await?;
             Some(data)
         }
     };
-    let new = edit::body(rules, came);
+    let new = edit::body(rules, came, purse);
     headers.insert(http::header::CONTENT_LENGTH, new.len().into());
     Ok(Content::Whole(new, trailers))
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::bodies;
+use super::bodies::Purse;
 use super::merge;
 use super::request::Target;
 use super::rules::{add_one, Armed};
+
+/// The encoding of what is to be read.
+pub const PLAIN: &str = "identity";
 
 /// The head of a message that is to be changed, of HTTP/1 or 2.
 pub trait Editable {
@@ -35,23 +38,30 @@ pub enum Body {
 }
 
 pub fn body_for(rules: &[Arc<Armed>]) -> Body {
-    let first = rules.iter().find_map(|armed| {
-        let patched = armed
-            .rule
-            .patch
-            .as_ref()
-            .is_some_and(|patch| patch.body.is_some());
-        match (armed.body.is_some(), patched) {
-            (true, _) => Some(Body::Dropped),
-            (false, true) => Some(Body::Needed),
-            (false, false) => None,
-        }
-    });
+    let first =
+        rules.iter().find_map(
+            |armed| match (armed.body.is_some(), armed.rule.patches_body()) {
+                (true, _) => Some(Body::Dropped),
+                (false, true) => Some(Body::Needed),
+                (false, false) => None,
+            },
+        );
     let empties = |armed: &Arc<Armed>| code_of(armed).is_some_and(|code| matches!(code, 204 | 304));
     match first {
         None if rules.iter().any(empties) => Body::Dropped,
         found => found.unwrap_or(Body::Kept),
     }
+}
+
+/// The method that is put in place of the client's.
+pub fn method_of(rules: &[Arc<Armed>]) -> Option<&str> {
+    let replaces = rules
+        .iter()
+        .rev()
+        .filter_map(|armed| armed.rule.replace.as_ref());
+    replaces
+        .filter_map(|replace| replace.method.as_deref())
+        .next()
 }
 
 /// The code that is put in place of the server's.
@@ -109,8 +119,8 @@ pub fn head(armed: &Armed, head: &mut impl Editable) {
 }
 
 /// What the rules make of a body; `None` came where it was not needed.
-pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>) -> Bytes {
-    let mut body = came.map_or_else(Bytes::new, bodies::held);
+pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>, purse: &Purse) -> Bytes {
+    let mut body = came.map_or_else(Bytes::new, |came| purse.held(came));
     for armed in rules {
         if let Some(new) = &armed.body {
             body = new.clone();
@@ -122,7 +132,7 @@ pub fn body(rules: &[Arc<Armed>], came: Option<Vec<u8>>) -> Bytes {
             .and_then(|patch| patch.body.as_ref())
         {
             match merge::merge(&body, patch) {
-                Ok(merged) => body = bodies::held(merged),
+                Ok(merged) => body = purse.held(merged),
                 Err(_) => add_one(&armed.tally.unpatchable),
             }
         }

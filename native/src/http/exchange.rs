@@ -3,19 +3,23 @@
 //! Bytes go on as they came unless a rule takes the message. What is not understood goes on
 //! blindly, for the rest of the connection.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::io;
-use std::pin::Pin;
+use std::pin::{pin, Pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::bodies::Purse;
+use super::edit;
 use super::fallback;
 use super::flow::{is_not_understood, Blind, Pump, Reader};
 use super::framing::Framing;
 use super::head::{self, Parsed, Request, Response};
 use super::rules::Scope;
+use super::timer;
 use super::visit::{is_tls, Visit};
 
 /// How a connection of HTTP/2 begins: RFC 9113, section 3.4.
@@ -23,6 +27,9 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client may send ahead while we still wait for the response before.
 pub const AHEAD: usize = 16 << 10;
+
+/// How long a goodbye may take.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// What is to be done with the connection when its exchanges are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub enum End {
     Blind,
     /// It speaks HTTP/2; nothing of that is consumed.
     Http2,
+    /// It rests, and we leave.
+    Leaving,
 }
 
 /// May a server that speaks first have begun so in HTTP/2? It need not wait for its client before
@@ -74,11 +83,11 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    pub fn new(client: (CR, CW), server: (SR, SW)) -> Self {
+    pub fn new(client: (CR, CW), server: (SR, SW), purse: &Purse) -> Self {
         Self {
-            client: Reader::new(client.0),
+            client: Reader::new(client.0, purse),
             to_client: client.1,
-            server: Reader::new(server.0),
+            server: Reader::new(server.0, purse),
             to_server: server.1,
             half_closed: false,
             refused: false,
@@ -97,18 +106,22 @@ where
     }
 
     async fn exchange(&mut self, visit: &Visit, first: bool) -> Result<(), End> {
-        let (scope, request) = self.request(visit, first).await?;
-        let mut offers = false;
-        if let Some(scope) = &scope {
-            scope.count(|tally| &tally.exchanges);
-            offers = request.offers_h2c;
+        let (scope, mut request) = self.request(visit, first).await?;
+        match &scope {
+            Some(scope) => scope.count(|tally| &tally.exchanges),
+            None => request.offers_h2c = false, // it is none of our business
         }
-        let mut pump = match request.taken.is_empty() && !offers {
+        let untouched = request.taken.is_empty() && !request.offers_h2c && !request.is_to_be_read;
+        let mut pump = match untouched {
             true => Pump::new(request.length, request.framing.clone()),
-            false => self.change_request(&request, offers).await?,
+            false => self.change_request(&request).await?,
         };
+        if let Some(method) = edit::method_of(&request.taken) {
+            request.is_head = method == "HEAD";
+        }
         let response = self.response(&request, &mut pump).await?;
-        let mut answer = match (response.taken.is_empty(), &response.framing) {
+        let untouched = response.taken.is_empty() && !request.is_misread(&response);
+        let mut answer = match (untouched, &response.framing) {
             (true, Framing::UntilEnd) => return Err(End::Blind),
             (true, _) => Pump::new(response.length, response.framing.clone()),
             (false, _) => self.change_response(&request, &response).await?,
@@ -128,6 +141,9 @@ where
         .await?;
         if self.refused {
             return Err(End::Blind);
+        }
+        if request.asks_head && request.is_misread(&response) {
+            return Err(End::Leaving); // what follows is for nobody, and may have no end
         }
         if !pump.done() {
             self.rest_of_request(&mut pump).await?;
@@ -173,11 +189,14 @@ where
                     }
                 }
             }
-            if self.client.ended {
-                return Err(End::Blind);
-            }
             if self.client.held().is_empty() {
                 visit.idle();
+                if visit.leaves() {
+                    return Err(End::Leaving);
+                }
+            }
+            if self.client.ended {
+                return Err(End::Blind);
             }
             poll_fn(|context| {
                 if let Poll::Ready(filled) = self.client.poll_fill(context) {
@@ -261,6 +280,26 @@ where
             match self.server.poll_fill(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(_) => Poll::Ready(Err(End::Blind)),
+            }
+        })
+        .await
+    }
+
+    /// Says to both sides that nothing more comes.
+    pub async fn part(&mut self) -> End {
+        let mut late = pin!(timer::sleep(PARTING));
+        let (mut client, mut server) = (false, false);
+        poll_fn(|context| {
+            // Gone already, if these fail.
+            client |= Pin::new(&mut self.to_client)
+                .poll_shutdown(context)
+                .is_ready();
+            server |= Pin::new(&mut self.to_server)
+                .poll_shutdown(context)
+                .is_ready();
+            match client && server || late.as_mut().poll(context).is_ready() {
+                true => Poll::Ready(End::Over),
+                false => Poll::Pending,
             }
         })
         .await

@@ -16,15 +16,18 @@ use crate::system;
 const PATIENCE: Duration = Duration::from_millis(600);
 /// So long it may go from one exchange to the next before it is reset within one.
 const LONGEST: Duration = Duration::from_millis(850);
-/// So long an exchange that is older than the rules may last. Clients wait no longer for an answer;
-/// what does is a stream, and has no end.
-const OLD_EXCHANGE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between looks at those that are left.
+/// Between looks at those that are left: at first, and once it is clear that they take their time.
 const LONG_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(30);
 
 /// Silent for so long, a server is done: it does not think in the middle of an answer.
 const SETTLED_MS: u32 = 250;
+/// An answer that has taken so long is a stream, and such pause for long: it is over once it has
+/// been silent for as long as it went on, but no longer than for the longest pause.
+const STREAM_MS: u32 = 2_000;
+const LONGEST_SILENCE_MS: u32 = 30_000;
 /// Silent for so long, it may be done. The kernel cannot tell an end from a pause.
 const QUIET_MS: u32 = 20;
 
@@ -44,6 +47,15 @@ impl Socket {
             [out, into]
         } else {
             [into, out]
+        }
+    }
+
+    /// How long its server must be silent to be done with an answer.
+    fn settled_ms(&self, outgoing: bool) -> u32 {
+        let [request, answer] = self.silence(outgoing);
+        match request.saturating_sub(answer) {
+            ..STREAM_MS => SETTLED_MS,
+            lasted => lasted.min(LONGEST_SILENCE_MS),
         }
     }
 
@@ -94,7 +106,7 @@ pub fn dialled(ports: &[u16]) -> io::Result<Vec<Socket>> {
 }
 
 /// Resets what came to `ports` past us, and the `dialled`, in a thread: within a second, but for
-/// those in an exchange that began before.
+/// those in an exchange that began before, which is let be to its end.
 pub fn end(ports: Vec<u16>, dialled: Vec<Socket>, clients: Clients, world: Arc<World>) {
     if ports.is_empty() && dialled.is_empty() {
         return;
@@ -146,10 +158,9 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
             one.look(spoken);
             let silent_ms = match one.anew && start.elapsed() > PATIENCE {
                 true => QUIET_MS,
-                false => SETTLED_MS,
+                false => socket.settled_ms(outgoing),
             };
-            let over = late && one.anew || start.elapsed() > OLD_EXCHANGE;
-            if over || socket.rests(outgoing, silent_ms) {
+            if late && one.anew || socket.rests(outgoing, silent_ms) {
                 diag.destroy(socket)?;
                 scope.count(|tally| &tally.reset);
             } else {
@@ -159,7 +170,11 @@ fn end_all(ports: &[u16], dialled: &[Socket], clients: &Clients, world: &World) 
         if left == 0 && start.elapsed() > PAUSE * 3 {
             return Ok(());
         }
-        std::thread::sleep(if late { LONG_PAUSE } else { PAUSE });
+        std::thread::sleep(match late {
+            false => PAUSE,
+            true if start.elapsed() < SOON => LONG_PAUSE,
+            true => LONGEST_PAUSE,
+        });
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{ready, Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::bodies::{Share, Unheld};
+use super::bodies::{Purse, Share, Unheld};
 use super::framing::Framing;
 use super::head;
 
@@ -48,12 +48,12 @@ pub struct Reader<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    pub fn new(io: R) -> Self {
+    pub fn new(io: R, purse: &Purse) -> Self {
         Self {
             io,
             data: Vec::new(),
             start: 0,
-            share: Share::default(),
+            share: purse.share(),
             ended: false,
         }
     }
@@ -79,6 +79,10 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Takes room for so many bytes, which stay here until they are passed on or changed.
     pub fn hold(&mut self, count: usize) -> Result<(), Unheld> {
         self.share.grow(count)
+    }
+
+    pub fn purse(&self) -> &Purse {
+        self.share.purse()
     }
 
     /// May more be read of a head that is not there as a whole?

@@ -22,10 +22,15 @@ pub enum Parsed<T> {
 pub struct Request {
     pub length: usize,
     pub framing: Framing,
+    /// As its client asks.
+    pub asks_head: bool,
+    /// As its server sees it.
     pub is_head: bool,
     pub is_connect: bool,
     pub expects: bool,
     pub offers_h2c: bool,
+    /// A rule may have to read its answer, which it lets the server encode.
+    pub is_to_be_read: bool,
     /// Rules that take it.
     pub taken: Vec<Arc<Armed>>,
     /// Rules that may take its response.
@@ -38,6 +43,15 @@ pub struct Response {
     pub framing: Framing,
     /// Rules that take it.
     pub taken: Vec<Arc<Armed>>,
+}
+
+impl Request {
+    /// Would its client take the end of this response for elsewhere than its server does, as one
+    /// was asked for a head alone, and the other was not?
+    pub fn is_misread(&self, response: &Response) -> bool {
+        let tunnel = response.code == 101 || self.is_connect;
+        self.asks_head != self.is_head && !tunnel
+    }
 }
 
 struct Headers<'a, 'b> {
@@ -72,6 +86,7 @@ struct Said {
     encoded: bool,
     expects: bool,
     offers_h2c: bool,
+    accepts: bool,
 }
 
 impl Said {
@@ -96,6 +111,7 @@ impl Said {
                 6 if is("expect") => {
                     said.expects = header.value.eq_ignore_ascii_case(b"100-continue")
                 }
+                15 if is("accept-encoding") => said.accepts = header.value != b"identity",
                 7 if is("upgrade") => said.offers_h2c = header.value.eq_ignore_ascii_case(b"h2c"),
                 _ => {}
             }
@@ -136,10 +152,12 @@ pub fn request(bytes: &[u8], scope: Option<&Arc<Scope>>) -> Parsed<Request> {
     let mut request = Request {
         length,
         framing,
+        asks_head: method == "HEAD",
         is_head: method == "HEAD",
         is_connect: method == "CONNECT",
         expects: said.expects,
         offers_h2c: said.offers_h2c,
+        is_to_be_read: false,
         taken: Vec::new(),
         awaiting: Vec::new(),
     };
@@ -158,6 +176,8 @@ pub fn request(bytes: &[u8], scope: Option<&Arc<Scope>>) -> Parsed<Request> {
             .filter(|armed| armed.takes());
         request.taken = taken.cloned().collect();
         request.awaiting = scope.responses.iter().filter(fits).cloned().collect();
+        let mut awaiting = request.awaiting.iter();
+        request.is_to_be_read = said.accepts && awaiting.any(|armed| armed.rule.patches_body());
     }
     Parsed::Whole(request)
 }

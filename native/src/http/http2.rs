@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -21,6 +22,7 @@ use super::exchange::{End, Link, AHEAD};
 use super::flow::Reader;
 use super::head::LONGEST;
 use super::stream::{self, Failure};
+use super::timer;
 use super::visit::Visit;
 
 /// Streams of a connection to a server that sets no limit; a client that never ends one must not
@@ -30,6 +32,9 @@ const MOST_STREAMS: usize = 1 << 14;
 /// Requests that may be taken back before we have looked at them. More at once is an attack: all
 /// that came in one read is seen at once, and clients do give up many together.
 const MOST_TAKEN_BACK: usize = 2000;
+
+/// So long after the end of a stream that is on its way too.
+const SENT: Duration = Duration::from_millis(50);
 
 /// One side of a link, as one.
 struct Side<'a, R, W>(&'a mut Reader<R>, &'a mut W);
@@ -42,7 +47,8 @@ where
     SR: AsyncRead + Unpin,
     SW: AsyncWrite + Unpin,
 {
-    visit.busy(); // it is told to leave, and not just left
+    visit.tells();
+    visit.idle();
     connection(link, visit).await.unwrap_or(End::Reset)
 }
 
@@ -88,6 +94,7 @@ where
     let mut client = builder.handshake::<_, Bytes>(client).await?;
     let mut upstream = Some(upstream);
     let (exchanges, mut over) = (Rc::new(Exchanges::default()), None);
+    let mut is_used = false; // though we are to leave
     poll_fn(|context| loop {
         if over.is_none() {
             if let Poll::Ready(ended) = Pin::new(&mut server).poll(context) {
@@ -101,11 +108,14 @@ where
             upstream = None; // it takes no more, and ends when all is answered
             client.graceful_shutdown();
         }
-        if visit.is_to_leave(context) {
+        // Some clients give up the streams that they have when they are told to go away: who asks
+        // for nothing more is told at the end of them.
+        let rests = exchanges.rest(context);
+        if visit.is_to_leave(context) && (is_used || rests || visit.is_late()) {
             client.graceful_shutdown();
         }
         let Poll::Ready(accepted) = client.poll_accept(context) else {
-            return match over.filter(|_| exchanges.are_lost(context)) {
+            return match over.filter(|_| exchanges.are_lost()) {
                 Some(end) => Poll::Ready(Ok(end)),
                 None => Poll::Pending,
             };
@@ -116,10 +126,17 @@ where
                     let (upstream, visit) = (upstream.clone(), visit.clone());
                     let exchanges = exchanges.clone();
                     exchanges.running.set(exchanges.running.get() + 1);
+                    visit.busy();
+                    is_used |= visit.leaves();
                     tokio::task::spawn_local(async move {
                         let passed =
                             stream::exchange(request, &mut respond, upstream, &visit).await;
-                        exchanges.end(passed, respond);
+                        if visit.leaves() {
+                            timer::sleep(SENT).await; // a goodbye would overtake its end
+                        }
+                        if exchanges.end(passed, respond) == 0 {
+                            visit.idle();
+                        }
                     });
                 }
                 None => respond.send_reset(Reason::REFUSED_STREAM),
@@ -168,7 +185,8 @@ struct Exchanges {
 }
 
 impl Exchanges {
-    fn end(&self, passed: Result<(), Failure>, mut respond: SendResponse<Bytes>) {
+    /// Notes the end of one; says how many are left.
+    fn end(&self, passed: Result<(), Failure>, mut respond: SendResponse<Bytes>) -> usize {
         self.running.set(self.running.get() - 1);
         match passed {
             Ok(()) => {}
@@ -178,11 +196,17 @@ impl Exchanges {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        self.running.get()
+    }
+
+    /// Is none under way? Wakes whoever has asked when one ends.
+    fn rest(&self, context: &Context) -> bool {
+        self.waker.replace(Some(context.waker().clone()));
+        self.running.get() == 0
     }
 
     /// Has all been passed on that came before the end, and was that not all there should be?
-    fn are_lost(&self, context: &Context) -> bool {
-        self.waker.replace(Some(context.waker().clone()));
+    fn are_lost(&self) -> bool {
         self.running.get() == 0 && !self.lost.borrow().is_empty()
     }
 }

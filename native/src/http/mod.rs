@@ -17,10 +17,12 @@ mod grpc;
 mod head;
 mod hooks;
 mod http2;
+mod leaving;
 mod lines;
 mod listening;
 mod merge;
 mod parts;
+mod programs;
 mod proxy;
 mod redirect;
 mod request;
@@ -33,7 +35,7 @@ mod timer;
 mod tls;
 mod visit;
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,7 @@ use crate::holder::{self, failure, Holding, Term};
 use crate::rpc::Refusal;
 use crate::system;
 use hooks::Hooks;
+use leaving::Leaving;
 use proxy::Listeners;
 use redirect::Redirect;
 use rules::Rules;
@@ -52,6 +55,8 @@ use visit::World;
 
 /// How long exchanges under way may take to end before their connections do.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long to wait for their end before we stay for them.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// Runs the subcommand; returns the exit status.
 pub fn run(arguments: &[String]) -> i32 {
@@ -66,6 +71,8 @@ struct Held {
     world: Arc<World>,
     certificates: Vec<request::Certificate>,
     authorities: Vec<request::Authority>,
+    /// Nothing is in force any more, and something is still under way.
+    leaving: Option<Leaving>,
 }
 
 impl Held {
@@ -103,6 +110,7 @@ impl Held {
             world,
             certificates: Vec::new(),
             authorities: Vec::new(),
+            leaving: None,
         })
     }
 
@@ -121,13 +129,15 @@ impl Held {
         // All that may be refused comes first.
         let dialled = existing::dialled(&self.redirect.new_among(&outgoing));
         let dialled = dialled.map_err(|error| Refusal::of_kernel("list connections", &error))?;
-        self.redirect.lead(&outgoing)?;
+        self.redirect.lead(&outgoing, self.world.has_outgoing())?;
         let mut older = (Vec::new(), None);
-        if let Some(hooks) = &self.hooks {
+        if let Some(hooks) = &mut self.hooks {
             let of_kernel = |error| Refusal::of_kernel("lead ports to us", &error);
+            hooks.rise().map_err(of_kernel)?;
             let new = hooks.led.lead(&incoming).map_err(of_kernel)?;
             older = (new, Some(hooks.clients().map_err(of_kernel)?));
         }
+        self.leaving = None;
         self.world.set_rules(rules);
         if !Arc::ptr_eq(&secrets, &self.world.secrets()) {
             self.world.set_secrets(secrets);
@@ -142,6 +152,48 @@ impl Held {
             deadline: set.deadline,
         };
         Ok(())
+    }
+
+    /// Nothing is in force any more, and what is under way may go on for so long; says on how many
+    /// connections something is.
+    fn leave(&mut self, asked: Value) -> Result<usize, Refusal> {
+        let leave: request::Leave = serde_json::from_value(asked).map_err(Refusal::invalid)?;
+        if self.leaving.is_none() {
+            self.rest();
+            self.wait(MOMENT);
+        }
+        let _ = self.redirect.lead(&[], self.world.has_outgoing()); // or it stays for nobody
+        let busy = self.world.busy();
+        if busy > 0 && self.leaving.is_none() {
+            let began = Leaving::begin(self.world.clone());
+            self.leaving =
+                Some(began.map_err(|error| Refusal::try_again(format!("wait: {error}")))?);
+            let now = system::clock(libc::CLOCK_BOOTTIME) as f64 / 1e9;
+            self.term.deadline = Some(now + leave.within);
+        }
+        Ok(busy)
+    }
+
+    /// Leads nobody to us any more.
+    fn rest(&mut self) {
+        self.world.set_rules(Rules::default());
+        self.world.set_secrets(Arc::default());
+        self.certificates.clear();
+        self.authorities.clear();
+        if let Some(hooks) = &mut self.hooks {
+            hooks.rest();
+        }
+        if let Err(refusal) = self.redirect.lead(&[], self.world.has_outgoing()) {
+            system::log(&refusal.to_string());
+        }
+    }
+
+    /// Lets what is under way come to its end, if that is near.
+    fn wait(&self, most: Duration) {
+        let end = Instant::now() + most;
+        while self.world.end_resting() > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn state(&self) -> Value {
@@ -173,6 +225,7 @@ impl Holding for Held {
     fn act(&mut self, verb: &str, arguments: Value) -> Result<Value, Refusal> {
         match verb {
             "set" => self.set(arguments).map(|()| json!({})),
+            "leave" => self.leave(arguments).map(|busy| json!({"busy": busy})),
             "state" => Ok(self.state()),
             verb => Err(Refusal::invalid(format!("no such verb: {verb}"))),
         }
@@ -180,15 +233,16 @@ impl Holding for Held {
 
     /// Nobody is led to us any more, and whom we serve may finish what is under way.
     fn let_go(&mut self) {
-        self.world.set_rules(Rules::default());
+        self.rest();
+        self.world.end_soon();
+        self.wait(GRACE);
         self.hooks = None;
-        if let Err(refusal) = self.redirect.lead(&[]) {
-            system::log(&refusal.to_string());
-        }
-        let end = Instant::now() + GRACE;
-        while self.world.end_resting() > 0 && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let _ = self.redirect.lead(&[], false); // it ends with us
+    }
+
+    /// When all has ended that we had to stay for.
+    fn gone(&self) -> Option<RawFd> {
+        self.leaving.as_ref().map(AsRawFd::as_raw_fd)
     }
 }
 

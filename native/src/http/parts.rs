@@ -33,6 +33,27 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// HTTP/2 has the host in front of the path, where there is one.
+    fn set_authority(&mut self, host: &str) -> bool {
+        let Some(uri) = self
+            .uri
+            .as_deref_mut()
+            .filter(|uri| uri.authority().is_some())
+        else {
+            return false;
+        };
+        let Ok(authority) = host.parse() else {
+            return false;
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.authority = Some(authority);
+        if let Ok(changed) = Uri::from_parts(parts) {
+            *uri = changed;
+        }
+        self.headers.remove(http::header::HOST);
+        true
+    }
+
     fn target(&self) -> &str {
         let target = self.uri.as_ref().and_then(|uri| uri.path_and_query());
         target.map_or("", PathAndQuery::as_str)
@@ -68,6 +89,9 @@ impl Editable for Head<'_> {
     }
 
     fn set_header(&mut self, name: &str, value: &str) {
+        if name.eq_ignore_ascii_case("host") && self.set_authority(value) {
+            return;
+        }
         if let Some((name, value)) = field(name, value) {
             self.headers.insert(name, value);
         }

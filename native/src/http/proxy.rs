@@ -149,7 +149,7 @@ async fn welcome(
     match tls::open(client, server, to, &secrets, &scope, &visit).await {
         tls::Opened::Both(client, server) => {
             let (client, server) = (tokio::io::split(*client), tokio::io::split(*server));
-            let mut link = Link::new(client, server);
+            let mut link = Link::new(client, server, &visit.purse);
             if pass(&mut link, &visit).await == End::Reset {
                 [fd, server_fd].into_iter().for_each(reset);
             }
@@ -187,11 +187,12 @@ async fn begins_with_tls(client: &TcpStream, server: &TcpStream) -> io::Result<b
 /// Passes what is not encrypted, or what is and stays so: what the client has said is `said` then.
 async fn pass_plain(client: TcpStream, server: TcpStream, visit: &Rc<Visit>, said: &[u8]) {
     let fds = [client.as_raw_fd(), server.as_raw_fd()];
-    let mut link = Link::new(client.into_split(), server.into_split());
+    let mut link = Link::new(client.into_split(), server.into_split(), &visit.purse);
     let end = match said.is_empty() {
         true => pass(&mut link, visit).await,
         false => {
             link.client.splice(0, said);
+            visit.busy();
             link.blindly().await
         }
     };
@@ -212,8 +213,12 @@ where
     SW: AsyncWrite + Unpin,
 {
     match link.exchanges(visit).await {
-        End::Blind => link.blindly().await,
+        End::Blind => {
+            visit.busy(); // for nobody knows when it rests
+            link.blindly().await
+        }
         End::Http2 => http2::pass(link, visit).await,
+        End::Leaving => link.part().await,
         end => end,
     }
 }

@@ -14,6 +14,9 @@ use crate::system::check;
 /// The one table that is ours in a namespace.
 pub const TABLE: &str = "squall_http";
 
+/// A port that nobody dials.
+const NOBODYS: u16 = 0;
+
 /// The table, while there are ports to be led to us.
 pub struct Redirect {
     nft: Option<Nft>,
@@ -38,19 +41,24 @@ impl Redirect {
     }
 
     /// Leads exactly these ports to us from now on.
-    pub fn lead(&mut self, ports: &[u16]) -> Result<(), Refusal> {
-        if ports == self.led {
+    ///
+    /// Where none are left but `carries` is true, the table stays with rules for nobody: with the
+    /// last of their kind the kernel stops to translate, and connections that are would be torn.
+    pub fn lead(&mut self, ports: &[u16], carries: bool) -> Result<(), Refusal> {
+        let carries = carries && self.nft.is_some();
+        if ports == self.led && (!ports.is_empty() || self.nft.is_some() == carries) {
             return Ok(());
         }
-        if ports.is_empty() {
+        if ports.is_empty() && !carries {
             self.nft = None;
         } else {
+            let before = self.nft.is_some();
             let mut nft = match self.nft.take() {
                 Some(nft) => nft,
                 None => Nft::open(TABLE)?,
             };
-            let done = nft.run(&self.script(ports));
-            if done.is_ok() || !self.led.is_empty() {
+            let done = nft.run(&self.script(ports, before));
+            if done.is_ok() || before {
                 self.nft = Some(nft);
             }
             done?;
@@ -60,11 +68,14 @@ impl Redirect {
     }
 
     /// Only beginnings of connections: one that is already would be torn by a new address.
-    fn script(&self, ports: &[u16]) -> String {
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    fn script(&self, ports: &[u16], before: bool) -> String {
+        let ports: Vec<String> = match ports {
+            [] => vec![NOBODYS.to_string()],
+            ports => ports.iter().map(u16::to_string).collect(),
+        };
         let ports = ports.join(", ");
         let mut script = String::new();
-        if !self.led.is_empty() {
+        if before {
             script += &format!("delete table inet {TABLE}\n");
         }
         script += &format!(

@@ -26,6 +26,14 @@ pub struct Set {
     pub deadline: Option<f64>,
 }
 
+/// Let nothing be in force, and end with what is under way.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leave {
+    /// Seconds after which what is still under way is broken off.
+    pub within: f64,
+}
+
 /// What happens to some exchanges of one port; an exchange that several match passes each, in order.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -213,7 +221,13 @@ impl Rule {
             return Err("gRPC statuses are 0 to 16".to_owned());
         }
         self.words().try_for_each(check_word)?;
+        self.names().try_for_each(check_name)?;
         self.values().try_for_each(check_value)
+    }
+
+    pub fn patches_body(&self) -> bool {
+        let patch = self.patch.as_ref();
+        patch.is_some_and(|patch| patch.body.is_some())
     }
 
     /// Does nothing but chance keep an exchange on its port from it?
@@ -229,12 +243,19 @@ impl Rule {
     /// What must be one token of HTTP.
     fn words(&self) -> impl Iterator<Item = &String> {
         let replace = self.replace.iter();
+        let methods = replace.flat_map(|replace| replace.method.iter());
+        methods.chain(self.names())
+    }
+
+    /// Headers that it sets.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        let replaced = self
+            .replace
+            .iter()
+            .flat_map(|replace| replace.headers.keys());
         let patch = self.patch.iter();
-        let grpc = self.grpc.iter();
-        let replaced =
-            replace.flat_map(|replace| replace.method.iter().chain(replace.headers.keys()));
         let patched = patch.flat_map(|patch| patch.headers.iter().map(|(name, _)| name));
-        let ended = grpc.flat_map(|grpc| grpc.trailers.keys());
+        let ended = self.grpc.iter().flat_map(|grpc| grpc.trailers.keys());
         replaced.chain(patched).chain(ended)
     }
 
@@ -256,6 +277,28 @@ fn check_word(word: &String) -> Result<(), String> {
     match !word.is_empty() && word.bytes().all(token) {
         true => Ok(()),
         false => Err(format!("{word:?} is no name of a header or method")),
+    }
+}
+
+/// Headers that say where a message ends, or are about one connection: set to what is not so, they
+/// would let its receiver wait for ever, or take a part of it for the next one.
+const OF_THE_WIRE: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn check_name(name: &String) -> Result<(), String> {
+    match OF_THE_WIRE.contains(&name.to_ascii_lowercase().as_str()) {
+        true => Err(format!("{name} follows from how a message travels")),
+        false => Ok(()),
     }
 }
 

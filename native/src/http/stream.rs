@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response, Version};
 
+use super::bodies::Purse;
 use super::change::suffer;
 use super::content::{change, swallow, Content};
 use super::edit;
@@ -80,11 +81,18 @@ pub async fn exchange(
         let sent = respond.send_response(grpc::answer(end), true);
         return Ok(sent.map(drop)?);
     }
+    let asks_head = parts.method == http::Method::HEAD;
     for armed in &taken {
         edit::head(armed, &mut Head::request(&mut parts));
     }
-    let content = change(&taken, body, &mut parts.headers, swallow).await?;
-    let (ends, is_head) = (content.is_empty(), parts.method == http::Method::HEAD);
+    if awaiting.iter().any(|armed| armed.rule.patches_body()) {
+        if let Some(accepted) = parts.headers.get_mut(http::header::ACCEPT_ENCODING) {
+            *accepted = http::HeaderValue::from_static(edit::PLAIN); // for we are to read it
+        }
+    }
+    let content = change(&taken, body, &mut parts.headers, swallow, &visit.purse).await?;
+    let ends = content.is_empty();
+    let becomes_head = !asks_head && parts.method == http::Method::HEAD;
     if parts.uri.authority().is_none() {
         parts.version = Version::HTTP_11; // which lets it be, as RFC 9113, section 8.3.1, does
     }
@@ -98,8 +106,12 @@ pub async fn exchange(
             }
         });
     }
-    let response = answered(response, respond).await?;
-    pass_response(response, respond, awaiting, is_head).await
+    let mut response = answered(response, respond).await?;
+    if becomes_head {
+        // Its client waits for no body that the server has only told of.
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+    }
+    pass_response(response, respond, awaiting, asks_head, &visit.purse).await
 }
 
 /// Waits for the response, and passes on what comes before it.
@@ -149,7 +161,8 @@ async fn pass_response(
     response: Response<RecvStream>,
     respond: &mut SendResponse<Bytes>,
     awaiting: Vec<Arc<Armed>>,
-    is_head: bool,
+    asks_head: bool,
+    purse: &Purse,
 ) -> Result<(), Failure> {
     let (mut parts, body) = response.into_parts();
     let code = parts.status.as_u16();
@@ -170,9 +183,12 @@ async fn pass_response(
     if bodiless && parts.status.as_u16() != code {
         parts.headers.remove(http::header::CONTENT_LENGTH);
     }
-    let content = match is_head || bodiless {
+    let content = match asks_head || bodiless {
         true => Content::empty(),
-        false => unless_left(respond, change(&taken, body, &mut parts.headers, drop)).await??,
+        false => {
+            let changed = change(&taken, body, &mut parts.headers, drop, purse);
+            unless_left(respond, changed).await??
+        }
     };
     let ends = content.is_empty();
     let mut down = respond.send_response(Response::from_parts(parts, ()), ends)?;

@@ -6,9 +6,11 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
+use super::bodies::Purse;
 use super::rules::{Door, Rules, Scope};
 use super::secrets::Secrets;
 
@@ -24,6 +26,8 @@ pub struct World {
     /// Names whose clients have turned us away: they are passed through from then on.
     pinned: Mutex<HashSet<String>>,
     dialled: AtomicU64,
+    /// Nothing that is under way is waited for any more.
+    ends: AtomicBool,
 }
 
 /// Names told of sealed connections; a scanner could else fill our memory.
@@ -69,16 +73,14 @@ impl World {
     /// Ends the connections that rest, as their server would after a while, and asks the others to
     /// leave; says how many there are.
     pub fn end_resting(&self) -> usize {
-        let connections = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for (&fd, stay) in connections.iter() {
-            if stay.rests.load(Relaxed) {
+        let connections = self.connections();
+        for (&fd, stay) in connections.iter().filter(|(_, stay)| !stay.is_new()) {
+            let told = stay.is_to_end.swap(true, SeqCst);
+            if stay.rests.load(SeqCst) && !stay.is_told.load(Relaxed) {
                 // What the client has sent is still read; then its end is seen, and passed on.
                 // SAFETY: plain call; a descriptor is closed only after it left the table.
                 unsafe { libc::shutdown(fd, libc::SHUT_RD) };
-            } else if !stay.is_to_end.swap(true, SeqCst) {
+            } else if !told {
                 let waker = stay.waker.lock();
                 if let Some(waker) = waker.unwrap_or_else(PoisonError::into_inner).take() {
                     waker.wake();
@@ -87,22 +89,62 @@ impl World {
         }
         connections.len()
     }
+
+    /// All is about to end: also those are told to leave that have something under way.
+    pub fn end_soon(&self) {
+        self.ends.store(true, SeqCst);
+        for stay in self.connections().values() {
+            stay.is_to_end.store(false, SeqCst); // so that they are told once more
+        }
+    }
+
+    /// How many connections have something under way.
+    pub fn busy(&self) -> usize {
+        let connections = self.connections();
+        let busy = connections.values().filter(|stay| !stay.rests.load(SeqCst));
+        busy.count()
+    }
+
+    /// Are there connections that the target has opened?
+    pub fn has_outgoing(&self) -> bool {
+        self.connections().values().any(|stay| stay.outgoing)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<RawFd, Arc<Stay>>> {
+        let connections = self.connections.lock();
+        connections.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
+/// So long after it has come, a client that has not spoken is about to.
+const NEW: Duration = Duration::from_millis(200);
+
 /// What somebody else may see of a connection, and do about it.
-#[derive(Default)]
 struct Stay {
+    outgoing: bool,
+    came: Instant,
+    has_spoken: AtomicBool,
     /// It is between two exchanges.
     rests: AtomicBool,
     is_to_end: AtomicBool,
+    /// Its client is told to leave, and not just left.
+    is_told: AtomicBool,
     /// Of whoever may end it in good order.
     waker: Mutex<Option<Waker>>,
+}
+
+impl Stay {
+    fn is_new(&self) -> bool {
+        !self.has_spoken.load(Relaxed) && self.came.elapsed() < NEW
+    }
 }
 
 /// One connection.
 pub struct Visit {
     world: Arc<World>,
     pub door: Door,
+    /// What its bodies take that are held.
+    pub purse: Purse,
     client: RawFd,
     stay: Arc<Stay>,
     left: AtomicBool,
@@ -110,17 +152,20 @@ pub struct Visit {
 
 impl Visit {
     pub fn new(world: Arc<World>, door: Door, client: RawFd) -> Self {
-        let stay = Arc::new(Stay::default());
-        stay.rests.store(true, Relaxed);
-        let mut connections = world
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connections.insert(client, stay.clone());
-        drop(connections);
+        let stay = Arc::new(Stay {
+            outgoing: door.1,
+            came: Instant::now(),
+            has_spoken: AtomicBool::new(false),
+            rests: AtomicBool::new(true),
+            is_to_end: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            waker: Mutex::default(),
+        });
+        world.connections().insert(client, stay.clone());
         Self {
             world,
             door,
+            purse: Purse::default(),
             client,
             stay,
             left: AtomicBool::new(false),
@@ -131,12 +176,29 @@ impl Visit {
         self.world.rules().scope(self.door).cloned()
     }
 
+    /// Something is under way: nobody ends it before that is over.
     pub fn busy(&self) {
-        self.stay.rests.store(false, Relaxed);
+        self.stay.has_spoken.store(true, Relaxed);
+        self.stay.rests.store(false, SeqCst);
     }
 
     pub fn idle(&self) {
-        self.stay.rests.store(true, Relaxed);
+        self.stay.rests.store(true, SeqCst);
+    }
+
+    /// It can tell its client to leave, and does so when it is asked by `is_to_leave`.
+    pub fn tells(&self) {
+        self.stay.is_told.store(true, Relaxed);
+    }
+
+    /// Is it to end, whatever is under way?
+    pub fn is_late(&self) -> bool {
+        self.world.ends.load(SeqCst)
+    }
+
+    /// Is it to end with the exchange that is under way?
+    pub fn leaves(&self) -> bool {
+        self.stay.is_to_end.load(SeqCst)
     }
 
     /// Is it to end as soon as it can in good order? Wakes whoever has asked when it is.
@@ -189,12 +251,7 @@ impl Visit {
         if self.left.swap(true, Relaxed) {
             return;
         }
-        let mut connections = self
-            .world
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connections.remove(&self.client);
+        self.world.connections().remove(&self.client);
     }
 }
 

@@ -100,6 +100,7 @@ class Doors:
         from squall.linux.aside import see_every_cgroup  # noqa: PLC0415
         from squall.linux.capabilities import shaping  # noqa: PLC0415
         from squall.linux.clock import SystemClock  # noqa: PLC0415
+        from squall.linux.exchanges import LinuxHttp  # noqa: PLC0415
         from squall.linux.processes import Processes  # noqa: PLC0415
         from squall.node.journal import Journal  # noqa: PLC0415
         from squall.node.recover import recover  # noqa: PLC0415
@@ -121,6 +122,8 @@ class Doors:
         try:
             acting = world(places, Loopback(objects), clock, await shaping(), lease_seconds=0)
             outcomes = await recover(journal, kinds(), acting, Processes())
+            # Those that have nothing in force any more, and stay for what is under way, too.
+            await LinuxHttp(places.run / "http", lease_seconds=0).end_all()
         finally:
             objects.store.close()
             journal.close()

@@ -38,14 +38,26 @@ class LinuxHttp:
             return (await process.state()).held if process else HttpState()
 
     async def apply(self, target: Target, wanted: HttpState) -> None:
-        """Make exactly `wanted` be in force; without any rule, end the proxy."""
+        """Make exactly `wanted` be in force; without any rule, end the proxy.
+
+        It ends with what is under way, and no later than `LONGEST_STREAM_SECONDS` after.
+        """
         async with self._holders.inside(target) as namespace:
             process = await self._holders.connected(namespace, target)
-            if wanted.rules:
-                process = process or await self._holders.start(namespace, target)
-                await process.set(wanted, lease_seconds=self._holders.lease_seconds)
-            else:
+            if not wanted.rules:
                 await self._holders.end(namespace, process)
+                return
+            lease_seconds = self._holders.lease_seconds
+            if process:
+                try:
+                    await process.set(wanted, lease_seconds=lease_seconds)
+                except TryAgain:
+                    if not process.gone.is_set():  # it was about to leave
+                        raise
+                else:
+                    return
+            process = await self._holders.start(namespace, target)
+            await process.set(wanted, lease_seconds=lease_seconds)
 
     async def counters(self, target: Target) -> Mapping[str, Counters]:
         """Read counters by source."""

@@ -4,9 +4,11 @@ Whatever ends it, SIGKILL included, connections go straight to their servers aga
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from squall.errors import InvalidFault, TryAgain
 from squall.injection.world.http import (
     Authority,
     Certificate,
@@ -18,6 +20,9 @@ from squall.injection.world.http import (
     Rule,
 )
 from squall.linux.namespace_holders import NamespaceHolder
+
+LONGEST_STREAM_SECONDS = 600.0
+"""How long a stream goes on through a proxy that has nothing else to do any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,17 @@ class HttpProcess(NamespaceHolder):
             TryAgain: not now, or the process is gone.
         """
         await self.ask("set", {**asdict(held), "lease": lease_seconds, "deadline": None})
+
+    async def let_go(self) -> bool:
+        """Let no rule be in force; True once the process has ended.
+
+        It stays for exchanges that are under way, and passes them on, as streams and downloads.
+        """
+        # It hangs, and then is killed, or it is of an agent before us that knows no such thing.
+        with suppress(TryAgain, InvalidFault):
+            if (await self.ask("leave", {"within": LONGEST_STREAM_SECONDS}))["busy"]:
+                return False
+        return await super().let_go()
 
     async def state(self) -> ProxyState:
         """Read what was last set, and the counters.

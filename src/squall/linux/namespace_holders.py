@@ -30,6 +30,14 @@ class NamespaceHolder(Holder):
         """Start a process inside `netns`, as `/proc/PID/ns/net`; see `Holder.begin`."""
         return await cls.begin(cls.module, {"netns": str(netns)}, path, lease_seconds=lease_seconds)
 
+    async def let_go(self) -> bool:
+        """Let nothing be in force any more; True once the process has ended.
+
+        Where it stays, it is for what is still under way, and ends with that by itself.
+        """
+        await self.quit()
+        return True
+
 
 H = TypeVar("H", bound=NamespaceHolder)
 
@@ -55,6 +63,7 @@ class NamespaceHolders(Generic[H]):
     def __init__(self, process: type[H], run: Path, *, lease_seconds: float) -> None:
         self._process, self._run, self.lease_seconds = process, run, lease_seconds
         self._holds: dict[int, _Hold[H]] = {}
+        self._leaving: dict[H, asyncio.Task[None]] = {}
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         """One for each namespace that somebody is inside of, or waits for."""
 
@@ -97,10 +106,18 @@ class NamespaceHolders(Generic[H]):
 
     async def end(self, namespace: Namespace, process: H | None) -> None:
         """End the process of a namespace, and remove what it left; there may be none any more."""
-        await self._end(namespace.inode, process)
+        inode = namespace.inode
+        if process and not await process.let_go():
+            if process not in self._leaving:
+                self._leaving[process] = asyncio.create_task(self._see_off(inode, process))
+            return
+        self._forget(inode)
 
     async def close(self) -> None:
         """Drop every connection; what is in force stays for one lease."""
+        for task in self._leaving.values():
+            task.cancel()
+        self._leaving.clear()
         for hold in self._holds.values():
             hold.process.close()
         self._holds.clear()
@@ -116,6 +133,23 @@ class NamespaceHolders(Generic[H]):
     async def _end(self, inode: int, process: H | None) -> None:
         if process:
             await process.quit()
+        self._forget(inode)
+
+    async def _see_off(self, inode: int, process: H) -> None:
+        """Wait for a process that ends by itself, unless it is in use again."""
+        await process.gone.wait()
+        async with self._lock(inode):
+            self._leaving.pop(process, None)
+            process.close()
+            hold = self._holds.get(inode)
+            if hold is None or hold.process is not process:
+                return
+            if self._socket(inode).exists():
+                self._holds.pop(inode)  # somebody else has taken it over, or it was killed
+            else:
+                self._forget(inode)
+
+    def _forget(self, inode: int) -> None:
         self._holds.pop(inode, None)
         forget(self._socket(inode))
 

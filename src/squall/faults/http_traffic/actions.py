@@ -12,6 +12,11 @@ from squall.api.wire import Flaw, Wire
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What names of headers and methods are made of; RFC 9110."""
+_OF_THE_WIRE = {
+    *("connection", "content-length", "expect", "http2-settings", "keep-alive"),
+    *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+}
+"""Headers about the end of a message, or about one connection; HTTP/2 forbids most of them."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LEAST_CODE, _MOST_CODE = 100, 599
 _FIRST_FINAL_CODE = 200
@@ -31,6 +36,16 @@ def header_flaws(field: str, headers: Iterable[tuple[str, str]]) -> Iterator[Fla
             yield Flaw(field, f"{name!r} is not a name of a header")
         if _CONTROL.search(value):
             yield Flaw(field, f"the value of {name!r} has control characters")
+
+
+def set_header_flaws(field: str, headers: Iterable[tuple[str, str]]) -> Iterator[Flaw]:
+    """Check headers that are put into a message, which must not tear it or join it to the next."""
+    headers = tuple(headers)
+    yield from header_flaws(field, headers)
+    for name, _ in headers:
+        if name.lower() in _OF_THE_WIRE:
+            why = "says how a message travels, which follows from the message; leave it out"
+            yield Flaw(field, f"{name} {why}")
 
 
 def code_flaws(field: str, code: int | None) -> Iterator[Flaw]:
@@ -67,7 +82,7 @@ class Replace(Wire):
 
     def flaws(self) -> Iterator[Flaw]:
         """Check what no message may carry."""
-        yield from header_flaws("headers", (self.headers or {}).items())
+        yield from set_header_flaws("headers", (self.headers or {}).items())
         if self.code is not None and not _FIRST_FINAL_CODE <= self.code <= _MOST_CODE:
             yield Flaw("code", f"no response ends with code {self.code}; use 200 to 599")
         if self.path is not None and not self.path.startswith("/"):
@@ -143,7 +158,10 @@ class Patch(Wire):
                     whole = False
                     yield Flaw(f"{name}[{at}]", f"must be a name and a value, not {pair}")
         if whole:
-            yield from header_flaws("headers", ((pair[0], pair[1]) for pair in self.headers or ()))
+            headers = [(pair[0], pair[1]) for pair in self.headers or ()]
+            yield from set_header_flaws("headers", headers)
+            if any(name.lower() == "host" for name, _ in headers):
+                yield Flaw("headers", "a request has one Host; use replace.headers")
 
     @property
     def empty(self) -> bool:
@@ -171,7 +189,7 @@ class Grpc(Wire):
             yield Flaw("afterMessages", "must not be negative")
         if _CONTROL.search(self.message):
             yield Flaw("message", "has control characters")
-        yield from header_flaws("trailers", (self.trailers or {}).items())
+        yield from set_header_flaws("trailers", (self.trailers or {}).items())
 
     @property
     def empty(self) -> bool:

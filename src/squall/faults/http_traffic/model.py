@@ -125,6 +125,8 @@ class HTTPChaosSpec(ExperimentSpec, Exchanges):
     def flaws(self) -> Iterator[Flaw]:
         """Check what upstream checks, and what could never act."""
         yield from super().flaws()
+        if self.percent == 0:
+            yield Flaw("percent", "0 hits nothing; it is above 0, up to 100")
         if not 0 < self.port <= LAST_PORT:
             yield Flaw("port", f"port {self.port} is not supported; it is from 1 to {LAST_PORT}")
         yield from path_flaws("path", self.path or "")

@@ -21,6 +21,7 @@ from squall.linux.tests.echoing import Connection, serving
 pytestmark = pytest.mark.host
 
 NOTHING = HttpState()
+PATIENCE_SECONDS = 20.0
 SERVER = {4: "10.77.0.1", 6: "fd77::1"}
 """The target's own addresses."""
 CLIENT = {4: "10.77.0.2", 6: "fd77::2"}
@@ -247,6 +248,62 @@ async def test_a_request_of_our_own_feels_what_others_feel(served, http):
     assert slow.failure == "no answer within 0.2 s"
     with pytest.raises(TryAgain, match="nobody listens on port 1"):
         await http.request(served.target, 1, **asked)
+
+
+@pytest.fixture
+async def stream(cables, http):
+    """Give both ends of an answer without an end, begun under a fault that has ended."""
+    listening = await cables.open(cables.target, socket.SOCK_STREAM, 4)
+    listening.bind((SERVER[4], PORT))
+    listening.listen()
+    with closing(listening), closing(await cables.open(cables.peer, socket.SOCK_STREAM, 4)) as own:
+        listening.settimeout(PATIENCE_SECONDS)
+        own.settimeout(PATIENCE_SECONDS)
+        await http.apply(cables.target, state(request(path="/never", abort=True)))
+        await asyncio.to_thread(own.connect, (SERVER[4], PORT))
+        await asyncio.to_thread(own.sendall, b"GET / HTTP/1.1\r\n\r\n")
+        accepted, _ = await asyncio.to_thread(listening.accept)
+        with closing(accepted):
+            await said(accepted, own, b"HTTP/1.1 200 OK\r\n\r\nfirst")
+            await http.apply(cables.target, NOTHING)
+            yield accepted, own
+
+
+async def said(server, client, word):
+    await asyncio.to_thread(server.sendall, word)
+    got = b""
+    while not got.endswith(word):
+        got += await asyncio.to_thread(client.recv, 1000)
+
+
+async def test_a_proxy_stays_for_a_stream_and_is_found_by_whoever_needs_one(
+    cables, http, stream, tmp_path
+):
+    other = LinuxHttp(tmp_path / "http", lease_seconds=LEASE_SECONDS)
+    for agent in (http, other):
+        assert await agent.state(cables.target) == NOTHING
+        assert await agent.counters(cables.target) == {}
+        [log] = (tmp_path / "http").glob("*.log")
+        made = log.stat().st_ino
+        await said(stream[0], stream[1], b"more")
+        await agent.apply(cables.target, state(CODE))
+        assert await agent.state(cables.target) == state(CODE)
+        assert log.stat().st_ino == made  # no other process
+        await agent.apply(cables.target, NOTHING)
+    await said(stream[0], stream[1], b"last")
+    for end in stream:
+        end.close()
+    ends = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while (tmp_path / "http").exists():
+        assert asyncio.get_running_loop().time() < ends
+        await asyncio.sleep(0.01)
+
+
+async def test_who_takes_all_back_ends_a_proxy_that_stays_for_a_stream(stream, tmp_path):
+    other = LinuxHttp(tmp_path / "http", lease_seconds=0)
+    await other.end_all()
+    assert not (tmp_path / "http").exists()
+    assert await asyncio.to_thread(stream[1].recv, 1) == b""
 
 
 async def test_what_makes_no_sense_is_refused_and_changes_nothing(served, http):

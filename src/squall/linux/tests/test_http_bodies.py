@@ -8,9 +8,12 @@ import threading
 import time
 from pathlib import Path
 
+import h2.events
 import pytest
 
 from squall.linux.holder import Holder
+from squall.linux.tests import http2_peer
+from squall.linux.tests.http2_peer import Peer
 from squall.linux.tests.http_servers import counted, ordered, rule
 
 pytestmark = pytest.mark.host
@@ -21,6 +24,11 @@ BODY = json.dumps({"filling": "x" * (1 << 20)}, separators=(",", ":")).encode()
 PATCHED = BODY[:-1] + b',"new":1}'
 MOST_MIB = 64
 """That are held at once."""
+MOST_MIB_OF_ONE = 16
+"""Of one connection."""
+LENGTH = ("content-length", str(len(BODY)))
+STREAMS = 24
+"""Of it, with a body of a little more than 1 MiB each."""
 
 
 def peak_mib(proxy: Holder) -> float:
@@ -69,6 +77,64 @@ async def test_bodies_that_find_no_room_pass_as_they_are_and_memory_stays_small(
     # Beside what is held: the program, buffers of all connections, and one body on its way from
     # what came to what it becomes.
     assert peak_mib(proxy) < MOST_MIB + 64
+
+
+async def test_the_streams_of_one_connection_leave_room_for_others(net, proxy):
+    together = threading.Event()
+
+    def serve(peer: Peer) -> None:
+        streams: list[int] = []
+        while len(streams) < STREAMS:
+            streams.append(peer.hear(h2.events.RequestReceived, 2 * len(streams) + 1).stream_id)
+        for stream in streams:
+            peer.state.send_headers(stream, [*http2_peer.OK, LENGTH])
+            left = BODY[:-1]
+            while left:
+                room = peer.state.local_flow_control_window(stream)
+                part = left[: min(room, peer.state.max_outbound_frame_size)]
+                left = left[len(part) :]
+                if part:
+                    peer.state.send_data(stream, part)
+                    peer.flush()
+                else:
+                    peer.listen()
+        together.wait(PATIENCE_SECONDS)
+        for stream in streams:
+            peer.state.send_data(stream, BODY[-1:], end_stream=True)
+        peer.flush()
+        peer.last()
+
+    with http2_peer.serving(net, serve):
+        await ordered(proxy, rule("Response", patch={"body": {"new": 1}}))
+        with http2_peer.client(net) as peer:
+            for _ in range(STREAMS):
+                peer.ask()
+            listening = asyncio.create_task(asyncio.to_thread(taken_in, peer))
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while (await counted(proxy))["crowded"] < STREAMS - MOST_MIB_OF_ONE:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+            together.set()
+            lengths = await asyncio.wait_for(listening, PATIENCE_SECONDS)
+    assert max(lengths) == len(PATCHED)
+    crowded = (await counted(proxy))["crowded"]
+    assert lengths.count(len(BODY)) == crowded
+    assert STREAMS - MOST_MIB_OF_ONE <= crowded < STREAMS
+
+
+def taken_in(peer: Peer) -> list[int]:
+    """Hear all streams to their ends; the length of each."""
+    lengths: dict[int, int] = {}
+    ended = 0
+    while ended < STREAMS:
+        for event in peer.listen() or ():
+            if isinstance(event, h2.events.DataReceived):
+                count = event.flow_controlled_length or 0
+                lengths[event.stream_id] = lengths.get(event.stream_id, 0) + len(event.data or b"")
+                peer.state.acknowledge_received_data(count, event.stream_id)
+            ended += isinstance(event, h2.events.StreamEnded)
+        peer.flush()
+    return list(lengths.values())
 
 
 async def test_what_a_patch_does_not_name_stays_as_it_is_written(net, serving, dial, proxy):

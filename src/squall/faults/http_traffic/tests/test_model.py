@@ -237,6 +237,31 @@ def test_json_that_no_program_can_read_is_refused():
             "spec.tls.keyName: Required value: names a Secret, or what is in it",
         ),
         (
+            {**REQUEST, "percent": 0},
+            "spec.percent: Invalid value: 0: 0 hits nothing; it is above 0, up to 100",
+        ),
+        (
+            {**REQUEST, "replace": {"headers": {"Content-Length": "3"}}},
+            (
+                'spec.replace.headers: Invalid value: "object": Content-Length says how a message '
+                "travels, which follows from the message; leave it out"
+            ),
+        ),
+        (
+            {**RESPONSE, "patch": {"headers": [["transfer-encoding", "chunked"]]}},
+            (
+                'spec.patch.headers: Invalid value: "array": transfer-encoding says how a message '
+                "travels, which follows from the message; leave it out"
+            ),
+        ),
+        (
+            {**REQUEST, "patch": {"headers": [["Host", "b"]]}},
+            (
+                'spec.patch.headers: Invalid value: "array": a request has one Host; '
+                "use replace.headers"
+            ),
+        ),
+        (
             {**REQUEST, "percent": 100.5},
             (
                 "spec.percent: Invalid value: 100.5: "
