@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::attach;
+use super::instead::Source;
 use super::passage::{in_all_namespaces, open_namespace};
 use super::place::{mount_of, mounts, open_below, Mount};
 use super::repoint::{repoint, Job, Manner, Report};
-use super::scan::Where;
+use super::scan::{namespace, processes, Where};
 use crate::rpc::Refusal;
 
 /// How long to try to take a mount away before it is only hidden until nobody uses it any more.
@@ -50,7 +51,12 @@ pub fn take_away(
                 );
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(_) if gone(pid, mount) => return Ok(()),
+            Err(_) if gone(pid, mount) => {
+                if !mounts(pid).is_ok_and(|all| all.iter().any(|one| one.id == mount.id)) {
+                    follow(mount, job, report);
+                }
+                return Ok(());
+            }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 // Another user namespace has it locked to all that is mounted there.
                 return cover(&entry, mount, real).map_err(|error| {
@@ -64,6 +70,36 @@ pub fn take_away(
             }
         }
     }
+}
+
+/// Takes away mounts that nobody serves any more, while all stand still who had something open there:
+/// each name below would be an error to whoever goes on before they are gone. False where some are
+/// left to `take_away`.
+pub fn vanish(from: &Where, source: &Source<'_>) -> bool {
+    let Ok(below) = mount_of(source.real) else {
+        return false;
+    };
+    let mut seen = BTreeSet::new();
+    let mut found: Vec<(i32, Mount)> = Vec::new();
+    for pid in processes(&from.namespaces) {
+        if namespace(pid).is_some_and(|own| seen.insert(own)) {
+            let all = mounts(pid).unwrap_or_default().into_iter().rev();
+            let ours = all.filter(|one| from.mounts.contains(&one.id));
+            found.extend(ours.map(|mount| (pid, mount)));
+        }
+    }
+    found.sort_by_key(|(_, mount)| mount.parent == below); // by that one, the others are found
+    let is_bind = found.last().is_some_and(|(_, one)| one.parent != below);
+    found.iter().all(|(pid, mount)| {
+        let taken = open_namespace(*pid).and_then(|entry| {
+            attach::take_away(&entry, &mount.point, mount.id, true)?;
+            if is_bind {
+                attach::stand_in(&entry, source.real, &mount.point)?;
+            }
+            Ok(())
+        });
+        taken.is_ok()
+    })
 }
 
 /// Moves what is open on a mount that stands nowhere any more: from now on it can only become less.
