@@ -230,6 +230,34 @@ time.sleep(60)
 """
 
 
+NAMED = """
+def look(act):
+  while going:
+    try:
+      act()
+    except OSError as error:
+      failed.append(error.errno)
+"""
+
+
+def test_names_are_not_met_as_errors_once_a_killed_filter_has_been_left(programs, faults):
+    """Who waits for it when it dies sees that once; PostgreSQL ends without its directory."""
+    program = programs()
+    acts = ["os.stat(d)", "os.stat(d + 'a')", "os.close(os.open(d + 'a', os.O_RDWR))"]
+    program.ask("going, failed = True, []")
+    program.ask(NAMED.strip())
+    made(program)
+    for act in acts:
+        program.ask(f"threading.Thread(target=look, args=(lambda: {act},)).start()")
+    for killed in range(1, 6):
+        held = faults(program)
+        held.set(volume(program.directory, **SLOW))
+        os.kill(held.processes()[0], signal.SIGKILL)
+        wait(lambda: not program.mounts())
+        assert int(program.ask("len(failed)")) <= killed * len(acts)
+    program.ask("going = False")
+
+
 @pytest.mark.parametrize("how", ["quit", "killed", "both"])
 def test_a_sandbox_that_was_made_over_the_filter_gets_the_true_files(
     programs, faults, tmp_path, how

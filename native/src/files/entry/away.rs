@@ -7,10 +7,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::attach;
+use super::instead::Source;
 use super::passage::{in_all_namespaces, open_namespace};
 use super::place::{mount_of, mounts, open_below, Mount};
 use super::repoint::{repoint, Job, Manner, Report};
-use super::scan::Where;
+use super::scan::{namespace, processes, Where};
 use crate::rpc::Refusal;
 
 /// How long to try to take a mount away before it is only hidden until nobody uses it any more.
@@ -25,11 +26,12 @@ pub fn take_away(
     job: &Job<'_>,
     report: &mut Report,
 ) -> Result<(), Refusal> {
-    let Ok(entry) = open_namespace(pid) else {
-        return Ok(()); // the namespace is gone with its last process, or will be found again
-    };
     let started = Instant::now();
     loop {
+        let Some((pid, entry)) = reached(pid, mount) else {
+            follow(mount, job, report);
+            return Ok(());
+        };
         let lost = !rescue_children(pid, &entry, mount, real);
         let lazily = lost || started.elapsed() > UNUSED_WITHIN;
         match attach::take_away(&entry, &mount.point, mount.id, lazily) {
@@ -50,7 +52,8 @@ pub fn take_away(
                 );
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(_) if gone(pid, mount) => return Ok(()),
+            Err(_) if reached(pid, mount).is_none() => {} // it is gone, which is seen above
+            Err(_) if is_covered(pid, mount) => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 // Another user namespace has it locked to all that is mounted there.
                 return cover(&entry, mount, real).map_err(|error| {
@@ -64,6 +67,36 @@ pub fn take_away(
             }
         }
     }
+}
+
+/// Takes away mounts that nobody serves any more, while all stand still who had something open there:
+/// each name below would be an error to whoever goes on before they are gone. False where some are
+/// left to `take_away`.
+pub fn vanish(from: &Where, source: &Source<'_>) -> bool {
+    let Ok(below) = mount_of(source.real) else {
+        return false;
+    };
+    let mut seen = BTreeSet::new();
+    let mut found: Vec<(i32, Mount)> = Vec::new();
+    for pid in processes(&from.namespaces) {
+        if namespace(pid).is_some_and(|own| seen.insert(own)) {
+            let all = mounts(pid).unwrap_or_default().into_iter().rev();
+            let ours = all.filter(|one| from.mounts.contains(&one.id));
+            found.extend(ours.map(|mount| (pid, mount)));
+        }
+    }
+    found.sort_by_key(|(_, mount)| mount.parent == below); // by that one, the others are found
+    let is_bind = found.last().is_some_and(|(_, one)| one.parent != below);
+    found.iter().all(|(pid, mount)| {
+        let taken = open_namespace(*pid).and_then(|entry| {
+            attach::take_away(&entry, &mount.point, mount.id, true)?;
+            if is_bind {
+                attach::stand_in(&entry, source.real, &mount.point)?;
+            }
+            Ok(())
+        });
+        taken.is_ok()
+    })
 }
 
 /// Moves what is open on a mount that stands nowhere any more: from now on it can only become less.
@@ -97,11 +130,24 @@ fn cover(entry: &File, mount: &Mount, real: &OwnedFd) -> io::Result<()> {
     attach::put_over(entry, &double, &mount.point, mount.id)
 }
 
-/// Is it gone, or covered by what stands below it?
-fn gone(pid: i32, mount: &Mount) -> bool {
+/// The namespace in which a mount stands, and who is in it: that process, or another one where that
+/// has ended. None if the mount is gone.
+fn reached(mut pid: i32, mount: &Mount) -> Option<(i32, File)> {
     let is = |one: &Mount| one.id == mount.id;
+    loop {
+        let entry = open_namespace(pid).ok();
+        let stands = mounts(pid).is_ok_and(|all| all.iter().any(is));
+        if let Some(entry) = entry.filter(|_| stands) {
+            return Some((pid, entry));
+        }
+        (pid, _) = in_all_namespaces(is).into_values().next()?;
+    }
+}
+
+/// Does something stand on it, as wide as it is?
+fn is_covered(pid: i32, mount: &Mount) -> bool {
     let covers = |one: &Mount| one.parent == mount.id && one.point == mount.point;
-    mounts(pid).map_or(true, |all| !all.iter().any(is) || all.iter().any(covers))
+    mounts(pid).is_ok_and(|all| all.iter().any(covers))
 }
 
 /// Mounts that others have put below ours go to the same place of the real directory; false where
@@ -124,4 +170,42 @@ fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) -> boo
         }
     }
     reached
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::super::instead::{Source, Way};
+    use super::super::place::Place;
+    use super::super::target::Target;
+    use super::*;
+
+    #[test]
+    fn a_mount_goes_though_the_process_by_which_it_was_found_has_ended() {
+        let mut target = Target::start("resident");
+        let shown = target.directory.display().to_string();
+        let real = Place::find(target.pid(), &shown).unwrap().directory;
+        target.ask(&format!("os.system('mount -t tmpfs none {shown}')"));
+        let all = mounts(target.pid()).unwrap();
+        let mount = all.iter().find(|one| one.point == target.directory);
+        let mut ended = Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let from = Where::nowhere(BTreeSet::new(), BTreeSet::new());
+        let source = Source {
+            to: &real,
+            real: &real,
+            way: Way::Out,
+            filter: None,
+            kept: &[],
+        };
+        let job = Job {
+            from: &from,
+            source: &source,
+        };
+        let mut report = Report::default();
+        take_away(ended.id() as i32, mount.unwrap(), &real, &job, &mut report).unwrap();
+        let now = mounts(target.pid()).unwrap();
+        assert!(now.iter().all(|one| one.point != target.directory));
+    }
 }

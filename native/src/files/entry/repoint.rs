@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::away;
 use super::carry_out::carry_out;
 use super::descriptions::Descriptions;
 use super::instead::{self, Opened, Source, Way};
@@ -95,6 +96,10 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         let all = || processes(&namespaces);
         let mut frozen = freezer.freeze(all, PATIENCE, manner.nudge.take());
         let done = rounds(&mut works, &frozen, manner.at_once);
+        if matches!(done, Ok(0)) {
+            let mut dead = works.iter().rev().filter(|work| work.opened.dead);
+            dead.all(|work| away::vanish(work.from, work.source));
+        }
         let refused = frozen.refused.take();
         drop(frozen);
         let took = stop.elapsed();
