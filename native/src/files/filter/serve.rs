@@ -53,10 +53,12 @@ impl Shared {
             op::FORGET | op::BATCH_FORGET => return self.forget(&header, buffer.body()),
             op::INTERRUPT => {
                 if let Some(one) = abi::InterruptIn::take(buffer.body()) {
+                    self.waits.interrupt(one.unique);
                     Delays::interrupt(self, one.unique);
                 }
                 return; // has no answer
             }
+            op::SETLKW => return self.lock_in_time(buffer),
             op::INIT => {
                 let outcome = self.init(buffer.body());
                 return self.device.answer(header.unique, outcome, buffer);
@@ -78,6 +80,9 @@ impl Shared {
         let header = buffer.header();
         // A descriptor that is closed is closed, whatever is answered.
         let ends = matches!(header.opcode, op::RELEASE | op::RELEASEDIR | op::DESTROY);
+        if header.opcode == op::FLUSH {
+            let _ = self.flush(header.nodeid, buffer.body());
+        }
         let outcome = match decision.errno {
             Some(errno) if !ends => Err(errno),
             _ => self.perform(
@@ -114,6 +119,8 @@ impl Shared {
             op::WRITE => self.write(&mut call, buffer),
             op::FLUSH => Ok(Answer::Done),
             op::RELEASE | op::RELEASEDIR => self.release(body),
+            op::GETLK => self.getlk(body),
+            op::SETLK => self.setlk(&call.header, body).map(|()| Answer::Done),
             op::FSYNC | op::FSYNCDIR => self.fsync(body),
             op::FALLOCATE => self.fallocate(body),
             op::LSEEK => self.lseek(body),
@@ -139,9 +146,11 @@ impl Shared {
         let (asked, _): (abi::InitIn, _) = take(&whole)?;
         let offered = u64::from(asked.flags) | u64::from(asked.flags2) << 32;
         let wanted = init::ASYNC_READ
+            | init::POSIX_LOCKS
             | init::ATOMIC_O_TRUNC
             | init::BIG_WRITES
             | init::DONT_MASK
+            | init::FLOCK_LOCKS
             | init::ASYNC_DIO
             | init::PARALLEL_DIROPS
             | init::POSIX_ACL
