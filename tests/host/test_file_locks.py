@@ -81,9 +81,7 @@ def waits(program):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_lock_is_met_by_others_before_during_and_after_a_fault(
-    program, outsider, faults, family
-):
+def test_a_lock_is_met_by_others_before_during_and_after_a_fault(program, outsider, faults, family):
     def take(kind: str) -> int:
         return int(program.ask(f"take(a, {family!r}, {kind!r})"))
 
@@ -227,3 +225,21 @@ def test_other_bytes_of_a_file_are_free(program, faults):
     program.ask("fcntl.lockf(a, fcntl.LOCK_UN, 4, 5)")
     held.ask("quit")
     assert [takes(9, 0), takes(10, 0)] == [True, False]
+
+
+def test_rules_act_on_locks(program, outsider, faults):
+    held = faults(program)
+    held.set(volume(program.directory, errno=errno.ENOLCK, methods=["setlk"]))
+    for family in FAMILIES:
+        assert program.ask(f"take(a, {family!r}, 'w')") == str(errno.ENOLCK)
+        assert program.ask(f"take(a, {family!r}, 'u')") == "0"
+    held.set(volume(program.directory, latency_us=200_000, methods=["setlk"]))
+    assert outsider.take("process", "w") == 0
+    program.say("take(a, 'process', 'w', True)")
+    wait(lambda: waits(program))
+    assert outsider.take("process", "u") == 0
+    assert program.hear() == "0"
+    timed = "t = time.monotonic(); take(a, 'whole', 'w'); t = time.monotonic() - t"
+    program.ask(timed)
+    assert program.ask("t >= 0.2") == "True"
+    assert outsider.take("whole", "w") == errno.EAGAIN

@@ -54,9 +54,9 @@ pub enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Told {
     Done(Result<Report, Refusal>),
-    /// As `LockHolder::loosen`. It is answered by lists of locks, the last of which is empty.
+    /// A question, as `LockHolder` has it, answered by lists of locks, the last of which is empty.
+    List(BTreeSet<u64>),
     Loosen(BTreeSet<u64>),
-    /// As `LockHolder::let_go`; an empty list says that it is done.
     LetGo(BTreeSet<u64>),
 }
 
@@ -64,12 +64,16 @@ pub enum Told {
 pub struct Asked<'a>(pub &'a OwnedFd);
 
 impl LockHolder for Asked<'_> {
-    fn loosen(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
-        self.ask(&Told::Loosen(inodes.clone()))
+    fn list(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
+        self.ask(&Told::List(inodes.clone()))
     }
 
-    fn let_go(&self, inodes: &BTreeSet<u64>) {
-        self.ask(&Told::LetGo(inodes.clone()));
+    fn loosen(&self, ids: &BTreeSet<u64>) {
+        self.ask(&Told::Loosen(ids.clone()));
+    }
+
+    fn let_go(&self, ids: &BTreeSet<u64>) {
+        self.ask(&Told::LetGo(ids.clone()));
     }
 }
 
@@ -178,9 +182,13 @@ impl Guardian {
                 .map_err(|error| Refusal::try_again(format!("the guardian: {error}")))?;
             match told {
                 Told::Done(done) => return done,
-                Told::Loosen(inodes) => self.list(&filter.loosen(&inodes))?,
-                Told::LetGo(inodes) => {
-                    filter.let_go(&inodes);
+                Told::List(inodes) => self.list(&filter.list(&inodes))?,
+                Told::Loosen(ids) => {
+                    filter.loosen(&ids);
+                    self.list(&[])?;
+                }
+                Told::LetGo(ids) => {
+                    filter.let_go(&ids);
                     self.list(&[])?;
                 }
             }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use super::entry::service::LockHolder;
-use super::lock::{give_up, loosened, Had, Taker};
+use super::lock::{give_up, held_for, loosen, Had, Taker};
 use super::messages;
 use crate::system;
 
@@ -48,14 +48,6 @@ impl Kept {
         &self.files
     }
 
-    fn locked<'a>(
-        &'a self,
-        inodes: &'a BTreeSet<u64>,
-    ) -> impl Iterator<Item = &'a (Taker, OwnedFd)> {
-        let locks = self.locks.values();
-        locks.filter(|(by, _)| inodes.contains(&by.inode))
-    }
-
     /// Follows what has been told by now.
     pub fn take(&mut self) {
         while let Some(socket) = &self.socket {
@@ -92,13 +84,20 @@ impl Kept {
 }
 
 impl LockHolder for Kept {
-    fn loosen(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
-        let locked = self.locked(inodes);
-        locked.flat_map(|(by, file)| loosened(file, *by)).collect()
+    fn list(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
+        let asked = self.locks.iter();
+        let asked = asked.filter(|(_, (by, _))| inodes.contains(&by.inode));
+        let locks = asked.map(|(id, (by, file))| held_for(file, *id, *by));
+        locks.flatten().collect()
     }
 
-    fn let_go(&self, inodes: &BTreeSet<u64>) {
-        for (by, file) in self.locked(inodes) {
+    fn loosen(&self, ids: &BTreeSet<u64>) {
+        let asked = ids.iter().filter_map(|id| self.locks.get(id));
+        asked.for_each(|(_, file)| loosen(file));
+    }
+
+    fn let_go(&self, ids: &BTreeSet<u64>) {
+        for (by, file) in ids.iter().filter_map(|id| self.locks.get(id)) {
             let _ = give_up(file, by.family, 0, 0);
         }
     }

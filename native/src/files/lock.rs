@@ -43,6 +43,8 @@ pub struct Taker {
 /// A lock that somebody has had by a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Had {
+    /// Of the open file that has it for them.
+    pub id: u64,
     pub by: Taker,
     pub lock: Lock,
 }
@@ -69,6 +71,13 @@ impl Lock {
             start,
             length,
         })
+    }
+
+    pub fn shared(&self) -> Self {
+        Self {
+            exclusive: false,
+            ..*self
+        }
     }
 
     pub fn structure(&self) -> libc::flock {
@@ -122,23 +131,22 @@ pub fn give_up(file: &OwnedFd, family: Family, start: i64, length: i64) -> io::R
     }
 }
 
-/// Makes the locks of an open file shared, but for one of flock(2); gives what they were.
-pub fn loosened(file: &OwnedFd, by: Taker) -> Vec<Had> {
-    let family = by.family;
-    let had = held(file).into_iter().map(|lock| Had {
-        by,
-        lock: Lock { family, ..lock },
+/// Those of an open file that has them for somebody else.
+pub fn held_for(file: &OwnedFd, id: u64, by: Taker) -> Vec<Had> {
+    let locks = held(file).into_iter().map(|lock| Lock {
+        family: by.family,
+        ..lock
     });
-    had.inspect(|had| {
-        if had.lock.exclusive && family != Family::Whole {
-            let shared = Lock {
-                exclusive: false,
-                ..had.lock
-            };
-            let _ = shared.take(file, false); // where it may not be read, it stays as it is
+    locks.map(|lock| Had { id, by, lock }).collect()
+}
+
+/// Makes the locks of an open file shared, but for those of flock(2).
+pub fn loosen(file: &OwnedFd) {
+    for lock in held(file) {
+        if lock.exclusive && lock.family != Family::Whole {
+            let _ = lock.shared().take(file, false); // where it may not be read, it stays as it is
         }
-    })
-    .collect()
+    }
 }
 
 /// The lock of another open file that keeps one from being taken, and whose process that is: -1

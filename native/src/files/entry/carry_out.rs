@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::locks::{shared, Bridges, Retaken};
+use super::locks::{Bridges, Retaken};
 use super::moves;
 use super::plan::Orders;
 use super::scan::Task;
@@ -80,7 +80,7 @@ pub fn lock(frozen: &Frozen<'_>, task: Task, orders: &Orders<'_>) -> io::Result<
 
 fn sharing(one: &Retaken) -> Retaken {
     Retaken {
-        lock: shared(one.lock),
+        lock: one.lock.shared(),
         ..*one
     }
 }

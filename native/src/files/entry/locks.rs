@@ -11,7 +11,6 @@ use super::service::LockHolder;
 use crate::files::lock::{give_up, Family, Had, Lock};
 use crate::ptrace::call::Call;
 use crate::ptrace::freeze::Frozen;
-use crate::system::log;
 
 /// How a process takes a lock; `at`: where the bytes of `bytes` lie inside.
 pub fn call(lock: &Lock, number: i32, at: u64) -> Call {
@@ -68,6 +67,8 @@ pub struct Retaken {
 #[derive(Default)]
 pub struct Bridges {
     files: BTreeMap<u64, OwnedFd>,
+    /// Those of the filter whose locks others take again.
+    held: BTreeSet<u64>,
     /// Copies of ours of what had locks itself.
     moved: Vec<(OwnedFd, Family)>,
 }
@@ -107,21 +108,22 @@ impl Bridges {
         if plan.locked.is_empty() {
             return bridges;
         }
-        for had in holder.loosen(&plan.locked) {
-            match taker(all, &had).filter(|holder| frozen.is_still(holder.task.pid)) {
-                Some(holder) => plan
-                    .orders
-                    .entry(holder.task)
-                    .or_default()
-                    .locks
-                    .push(Retaken {
-                        number: holder.number,
-                        inode: had.by.inode,
-                        lock: had.lock,
-                        own: false,
-                    }),
-                None => log(&format!("a lock of process {} is lost", had.by.pid)),
+        for had in holder.list(&plan.locked) {
+            // Who has opened it where it leads to, and nowhere else, keeps what it has.
+            let taker = taker(all, &had).filter(|taker| frozen.is_still(taker.task.pid));
+            if let Some(taker) = taker {
+                bridges.held.insert(had.id);
+                let orders = plan.orders.entry(taker.task).or_default();
+                orders.locks.push(Retaken {
+                    number: taker.number,
+                    inode: had.by.inode,
+                    lock: had.lock,
+                    own: false,
+                });
             }
+        }
+        if !bridges.held.is_empty() {
+            holder.loosen(&bridges.held);
         }
         for one in all.iter().filter(|one| plan.locked.contains(&one.inode)) {
             let file = match &one.instead {
@@ -138,7 +140,7 @@ impl Bridges {
 
     fn moves(&mut self, one: &Description, lock: Lock) {
         if lock.family == Family::OpenFile && lock.exclusive {
-            let _ = shared(lock).take(&one.copy, false);
+            let _ = lock.shared().take(&one.copy, false);
         }
         if let Ok(copy) = one.copy.try_clone() {
             self.moved.push((copy, lock.family));
@@ -151,7 +153,7 @@ impl Bridges {
             if let Some(file) = self.files.get(&one.inode) {
                 let own = Lock {
                     family: Family::OpenFile,
-                    ..shared(one.lock)
+                    ..one.lock.shared()
                 };
                 let _ = own.take(file, false);
             }
@@ -159,21 +161,13 @@ impl Bridges {
     }
 
     /// Lets the new owners have them alone.
-    pub fn release(self, plan: &Plan<'_>, holder: &dyn LockHolder) {
-        if plan.locked.is_empty() {
-            return;
-        }
+    pub fn release(self, holder: &dyn LockHolder) {
         for (copy, family) in &self.moved {
             let _ = give_up(copy, *family, 0, 0); // our copy would hold it
         }
-        holder.let_go(&plan.locked);
-    }
-}
-
-pub fn shared(lock: Lock) -> Lock {
-    Lock {
-        exclusive: false,
-        ..lock
+        if !self.held.is_empty() {
+            holder.let_go(&self.held);
+        }
     }
 }
 

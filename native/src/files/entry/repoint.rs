@@ -342,7 +342,7 @@ impl<'a> Work<'a> {
             self.report.mappings += orders.remaps.len();
             self.report.directories += orders.stays.len();
         }
-        bridges.release(&plan, holder);
+        bridges.release(holder);
         for (task, orders) in &plan.orders {
             if let Err(error) = lock(frozen, *task, orders) {
                 crate::system::log(&format!("locks of process {}: {error}", task.pid));

@@ -5,11 +5,14 @@ use std::os::fd::OwnedFd;
 
 use crate::files::lock::Had;
 
-/// Who has locked files for processes that use a filter. Files are told by their shown numbers.
+/// Who has locked files for processes that use a filter.
 pub trait LockHolder {
-    /// Makes those locks shared that are not, but for flock(2)'s; gives what they were.
-    fn loosen(&self, inodes: &BTreeSet<u64>) -> Vec<Had>;
-    fn let_go(&self, inodes: &BTreeSet<u64>);
+    /// The locks of files, by their shown numbers.
+    fn list(&self, inodes: &BTreeSet<u64>) -> Vec<Had>;
+    /// Makes locks of these open files shared that are not, but for flock(2)'s.
+    fn loosen(&self, ids: &BTreeSet<u64>);
+    /// Gives up all locks of these open files.
+    fn let_go(&self, ids: &BTreeSet<u64>);
 }
 
 /// A filter, alive or dead.
@@ -34,9 +37,11 @@ impl Service<'static> {
 struct Nobody;
 
 impl LockHolder for Nobody {
-    fn loosen(&self, _: &BTreeSet<u64>) -> Vec<Had> {
+    fn list(&self, _: &BTreeSet<u64>) -> Vec<Had> {
         Vec::new()
     }
+
+    fn loosen(&self, _: &BTreeSet<u64>) {}
 
     fn let_go(&self, _: &BTreeSet<u64>) {}
 }

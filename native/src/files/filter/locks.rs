@@ -17,7 +17,7 @@ use super::open_files::OpenFile;
 use super::serve::{take, Outcome};
 use super::{sys, Filter, Shared};
 use crate::files::entry::service::LockHolder;
-use crate::files::lock::{give_up, held, in_the_way, loosened, Family, Had, Lock, Taker};
+use crate::files::lock::{give_up, held, held_for, in_the_way, loosen, Family, Had, Lock, Taker};
 use crate::system::log;
 
 /// What one owner has locked of one file.
@@ -50,11 +50,10 @@ impl Locks {
         self.table().get(&node.id).cloned().unwrap_or_default()
     }
 
-    fn by(&self, inodes: &BTreeSet<u64>) -> Vec<Arc<Hold>> {
+    fn which(&self, fits: impl Fn(&Hold) -> bool) -> Vec<Arc<Hold>> {
         let table = self.table();
-        let holds = table.values().flatten();
-        let asked = holds.filter(|hold| inodes.contains(&hold.taker.inode));
-        asked.cloned().collect()
+        let all = table.values().flatten();
+        all.filter(|hold| fits(hold)).cloned().collect()
     }
 
     fn find(&self, node: &Node, asked: &abi::LockIn) -> Option<Arc<Hold>> {
@@ -65,15 +64,24 @@ impl Locks {
 }
 
 impl LockHolder for Filter {
-    fn loosen(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
-        let had = self.0.locks.by(inodes);
-        had.iter()
-            .flat_map(|hold| loosened(&hold.fd, hold.taker))
-            .collect()
+    fn list(&self, inodes: &BTreeSet<u64>) -> Vec<Had> {
+        let asked = self
+            .0
+            .locks
+            .which(|hold| inodes.contains(&hold.taker.inode));
+        let locks = asked
+            .iter()
+            .map(|hold| held_for(&hold.fd, hold.id, hold.taker));
+        locks.flatten().collect()
     }
 
-    fn let_go(&self, inodes: &BTreeSet<u64>) {
-        for hold in self.0.locks.by(inodes) {
+    fn loosen(&self, ids: &BTreeSet<u64>) {
+        let asked = self.0.locks.which(|hold| ids.contains(&hold.id));
+        asked.iter().for_each(|hold| loosen(&hold.fd));
+    }
+
+    fn let_go(&self, ids: &BTreeSet<u64>) {
+        for hold in self.0.locks.which(|hold| ids.contains(&hold.id)) {
             let _ = give_up(&hold.fd, hold.taker.family, 0, 0);
         }
     }

@@ -58,7 +58,6 @@ impl Shared {
                 }
                 return; // has no answer
             }
-            op::SETLKW => return self.lock_in_time(buffer),
             op::INIT => {
                 let outcome = self.init(buffer.body());
                 return self.device.answer(header.unique, outcome, buffer);
@@ -76,12 +75,20 @@ impl Shared {
     }
 
     /// Does what was asked, or fails it, and answers.
-    pub fn finish(&self, buffer: &mut Buffer, decision: &Decision, hands: &mut Hands) {
+    pub fn finish(self: &Arc<Self>, buffer: &mut Buffer, decision: &Decision, hands: &mut Hands) {
         let header = buffer.header();
-        // A descriptor that is closed is closed, whatever is answered.
-        let ends = matches!(header.opcode, op::RELEASE | op::RELEASEDIR | op::DESTROY);
+        // What is closed is closed, and what is unlocked is so, whatever is answered.
+        let ends = match header.opcode {
+            op::RELEASE | op::RELEASEDIR | op::DESTROY => true,
+            op::SETLK => abi::LockIn::take(buffer.body())
+                .is_some_and(|asked| asked.kind as libc::c_int == libc::F_UNLCK),
+            _ => false,
+        };
         if header.opcode == op::FLUSH {
             let _ = self.flush(header.nodeid, buffer.body());
+        }
+        if header.opcode == op::SETLKW && decision.errno.is_none() {
+            return self.lock_in_time(buffer);
         }
         let outcome = match decision.errno {
             Some(errno) if !ends => Err(errno),
@@ -289,6 +296,8 @@ fn method(opcode: u32) -> Option<Method> {
         op::CREATE | op::TMPFILE => Method::Create,
         op::FALLOCATE => Method::Fallocate,
         op::LSEEK => Method::Lseek,
+        op::GETLK => Method::GetLk,
+        op::SETLK | op::SETLKW => Method::SetLk,
         op::COPY_FILE_RANGE => Method::CopyFileRange,
         _ => return None,
     })
