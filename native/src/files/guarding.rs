@@ -11,7 +11,8 @@ use super::entry::instead::raise_limit;
 use super::entry::passage::{self, Standing};
 use super::entry::place::{mount_of, Place};
 use super::entry::repoint::Report;
-use super::guardian::Order;
+use super::entry::service::Service;
+use super::guardian::{Asked, Order, Told};
 use super::kept::Kept;
 use super::messages;
 use crate::process;
@@ -86,7 +87,7 @@ impl Watch {
                         Ok(Order::Quit) => return 0,
                         Ok(order) => {
                             let answer = self.obey(order, fds);
-                            let _ = messages::send(&self.socket, &json!(answer), &[]);
+                            let _ = messages::send(&self.socket, &json!(Told::Done(answer)), &[]);
                         }
                         Err(error) => system::log(&format!("guardian: {error}")),
                     },
@@ -119,22 +120,24 @@ impl Watch {
                 let standing = Standing { place, id };
                 self.volumes.push(Volume { standing, device });
                 let place = Place { path, directory };
-                let entered = self
-                    .in_child(|_| passage::enter(target, place, mount).map(|(_, report)| report));
+                let entered = self.in_child(|watch| {
+                    let locks = Asked(&watch.socket);
+                    passage::enter(target, place, mount, &locks).map(|(_, report)| report)
+                });
                 if entered.is_err() {
                     self.volumes.pop();
                 }
                 entered
             }
-            Order::Renew { path } => self.in_child(|volumes| {
-                let one = found(volumes, &path)?;
-                passage::renew(target, &one.standing)
+            Order::Renew { path } => self.in_child(|watch| {
+                let one = found(&watch.volumes, &path)?;
+                passage::renew(target, &one.standing, watch.alive(&Asked(&watch.socket)))
             }),
             Order::Leave { path } => {
-                let filter = self.filter_pid;
-                let left = self.in_child(|volumes| {
-                    let one = found(volumes, &path)?;
-                    passage::leave(&[&one.standing], Some(filter), &[], None, false)
+                let left = self.in_child(|watch| {
+                    let one = found(&watch.volumes, &path)?;
+                    let locks = Asked(&watch.socket);
+                    passage::leave(&[&one.standing], watch.alive(&locks), None, false)
                 })?;
                 self.volumes.retain(|one| one.standing.place.path != path);
                 Ok(left)
@@ -142,11 +145,27 @@ impl Watch {
         }
     }
 
+    fn alive<'a>(&self, locks: &'a Asked<'_>) -> Service<'a> {
+        Service {
+            filter: Some(self.filter_pid),
+            kept: &[],
+            locks,
+        }
+    }
+
+    fn dead(&self) -> Service<'_> {
+        Service {
+            filter: None,
+            kept: self.kept.files(),
+            locks: &self.kept,
+        }
+    }
+
     /// Does something in a child, which does not keep /dev/fuse open: when filter and guardian die,
     /// nobody waits for ever. The child dies with the filter.
     fn in_child(
         &mut self,
-        act: impl FnOnce(&[Volume]) -> Result<Report, Refusal>,
+        act: impl FnOnce(&Self) -> Result<Report, Refusal>,
     ) -> Result<Report, Refusal> {
         let kernel = |error: io::Error| Refusal::of_kernel("guardian", &error);
         let (reader, writer) = io::pipe().map_err(kernel)?;
@@ -157,7 +176,7 @@ impl Watch {
             for one in &self.volumes {
                 close(&one.device);
             }
-            end_with(writer, act(&self.volumes));
+            end_with(writer, act(self));
         }
         drop((writer, act));
         let fds = [reader.as_raw_fd(), self.filter.as_raw_fd()];
@@ -197,7 +216,7 @@ impl Watch {
             } else {
                 let standings: Vec<&Standing> =
                     self.volumes.iter().map(|one| &one.standing).collect();
-                passage::follow(self.target, &standings, self.kept.files())
+                passage::follow(self.target, &standings, self.dead())
             };
             match done {
                 Ok(report) => {
@@ -228,7 +247,7 @@ impl Watch {
             let mut abort = || devices.drain(..).for_each(close);
             end_with(
                 writer,
-                passage::leave(&standings, None, self.kept.files(), Some(&mut abort), last),
+                passage::leave(&standings, self.dead(), Some(&mut abort), last),
             );
         }
         drop(writer);

@@ -9,6 +9,7 @@ mod guardian;
 mod guarding;
 pub mod identity;
 mod kept;
+mod lock;
 mod messages;
 pub mod request;
 mod volume;

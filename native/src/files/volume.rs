@@ -42,7 +42,7 @@ impl Held {
             .map_err(kernel("filter"))?;
         filter.keep_with(guardian.keeper().map_err(kernel("descriptor"))?);
         filter.run().map_err(kernel("threads of the filter"))?;
-        let report = guardian.enter(&device, mount, &place)?;
+        let report = guardian.enter(&device, mount, &place, &filter)?;
         Ok(Self {
             rules,
             filter,
@@ -61,7 +61,7 @@ impl Held {
         self.rules.replace(&quiet(volume))?;
         if self.filter.bypassing() > 0 && !was_quiet {
             self.filter.release();
-            match guardian.renew(self.at.clone()) {
+            match guardian.renew(self.at.clone(), &self.filter) {
                 Ok(report) => self.report.merge(report),
                 Err(refusal) => {
                     self.rules.replace(&self.asked)?;
@@ -90,7 +90,7 @@ impl Held {
     pub fn leave(&mut self, guardian: &Guardian) -> Result<(), Refusal> {
         self.rest();
         self.asked.rules.clear();
-        let report = guardian.leave(self.at.clone())?;
+        let report = guardian.leave(self.at.clone(), &self.filter)?;
         if !report.left.is_empty() {
             crate::system::log(&json!(report).to_string());
         }

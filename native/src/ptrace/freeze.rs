@@ -108,6 +108,11 @@ impl Frozen<'_> {
         !self.moving.contains(&pid) && self.stopped.contains_key(&pid)
     }
 
+    /// Do all of them?
+    pub fn is_complete(&self) -> bool {
+        self.moving.is_empty()
+    }
+
     pub fn thread(&self, pid: i32, tid: i32) -> Option<&Thread> {
         self.stopped.get(&pid)?.iter().find(|one| one.tid == tid)
     }

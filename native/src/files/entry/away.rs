@@ -15,7 +15,7 @@ use super::scan::{namespace, processes, Where};
 use crate::rpc::Refusal;
 
 /// How long to try to take a mount away before it is only hidden until nobody uses it any more.
-const UNUSED_WITHIN: Duration = Duration::from_secs(1);
+const UNUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Takes `mount` away, of the namespace of a process. Who uses it again is moved once more, as `job`
 /// says; what others have mounted there goes to the same place of the real directory.
@@ -42,14 +42,13 @@ pub fn take_away(
                 return Ok(());
             }
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && !lazily => {
-                // Somebody has opened something since.
-                let _ = repoint(
-                    &[*job],
-                    Manner {
-                        nudge: None,
-                        at_once: false,
-                    },
-                );
+                // Somebody has opened something since, and may do so again and again.
+                let mut take = || attach::take_away(&entry, &mount.point, mount.id, false).is_ok();
+                let manner = Manner {
+                    finish: Some(&mut take),
+                    ..Manner::default()
+                };
+                let _ = repoint(&[*job], manner);
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(_) if reached(pid, mount).is_none() => {} // it is gone, which is seen above
@@ -108,8 +107,8 @@ fn follow(mount: &Mount, job: &Job<'_>, report: &mut Report) {
         source: job.source,
     };
     let manner = Manner {
-        nudge: None,
         at_once: true,
+        ..Manner::default()
     };
     match repoint(&[job], manner) {
         Ok(more) => report.merge(more),
@@ -176,8 +175,9 @@ fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) -> boo
 mod tests {
     use std::process::Command;
 
-    use super::super::instead::{Source, Way};
+    use super::super::instead::Way;
     use super::super::place::Place;
+    use super::super::service::Service;
     use super::super::target::Target;
     use super::*;
 
@@ -196,8 +196,7 @@ mod tests {
             to: &real,
             real: &real,
             way: Way::Out,
-            filter: None,
-            kept: &[],
+            service: Service::LOST,
         };
         let job = Job {
             from: &from,

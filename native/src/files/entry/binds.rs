@@ -12,6 +12,7 @@ use super::passage::{in_all_namespaces, open_namespace, Standing};
 use super::place::{mount_of, open_below, Mount};
 use super::repoint::{Job, Report};
 use super::scan::Where;
+use super::service::Service;
 use crate::rpc::Refusal;
 
 /// One of them.
@@ -73,13 +74,12 @@ impl Bind {
     }
 
     /// What is open there goes to the new mount.
-    pub fn source<'a>(&'a self, filter: Option<i32>, kept: &'a [OwnedFd]) -> Source<'a> {
+    pub fn source<'a>(&'a self, service: Service<'a>) -> Source<'a> {
         Source {
             to: &self.instead,
             real: &self.instead,
             way: Way::Out,
-            filter,
-            kept,
+            service,
         }
     }
 

@@ -40,13 +40,19 @@ pub struct Descriptions {
     pub all: Vec<Description>,
     /// Indices, in the kernel's order of open files, so that one is found quickly.
     order: Vec<usize>,
+    /// Not closed yet, for who closes a file of a filter waits for that.
+    spare: Vec<OwnedFd>,
     /// By its number, as a first guess: forked processes have them alike.
     guesses: HashMap<i32, (usize, bool)>,
 }
 
 impl Descriptions {
-    /// Looks anew who holds what; what nobody holds any more is dropped.
-    pub fn look(&mut self, place: &Where, pids: &[i32]) {
+    /// Looks anew who holds what; what nobody holds any more is dropped, but not closed as long as
+    /// nobody is `served` by a filter.
+    pub fn look(&mut self, place: &Where, pids: &[i32], served: bool) {
+        if served {
+            self.spare.clear();
+        }
         for one in &mut self.all {
             one.holders.clear();
         }
@@ -111,7 +117,10 @@ impl Descriptions {
         let copy = descriptor_of(task.tid, number)?;
         let found = self.place_of(&copy);
         let index = match found {
-            Ok(at) => self.order[at],
+            Ok(at) => {
+                self.spare.push(copy);
+                self.order[at]
+            }
             Err(at) => {
                 self.order.insert(at, self.all.len());
                 self.all.push(Description {
@@ -165,7 +174,11 @@ impl Descriptions {
                 kept += 1;
             }
         }
-        self.all.retain(|one| !one.holders.is_empty());
+        let all = std::mem::take(&mut self.all);
+        let (held, gone): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| !one.holders.is_empty());
+        self.all = held;
+        self.spare.extend(gone.into_iter().map(|one| one.copy));
         self.order = self
             .order
             .iter()

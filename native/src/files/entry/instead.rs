@@ -10,6 +10,7 @@ use super::descriptions::Description;
 use super::mappings::{is_same, Mapping, Traits};
 use super::place::{open_below, stat};
 use super::places::Stay;
+use super::service::Service;
 use crate::files::identity;
 use crate::system::{own, raise_descriptors};
 
@@ -53,10 +54,7 @@ pub struct Source<'a> {
     /// The directory as it is without us.
     pub real: &'a OwnedFd,
     pub way: Way,
-    /// The process of the filter: what it has open, it has for somebody.
-    pub filter: Option<i32>,
-    /// Files without a name that are open here for the same reason.
-    pub kept: &'a [OwnedFd],
+    pub service: Service<'a>,
 }
 
 impl Source<'_> {
@@ -166,10 +164,12 @@ impl Source<'_> {
             return None;
         }
         let kept = self
+            .service
             .kept
             .iter()
             .map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())));
         let filters = self
+            .service
             .filter
             .map(|pid| fs::read_dir(format!("/proc/{pid}/fd")));
         let filters = filters.into_iter().flatten().flatten().flatten();
@@ -177,7 +177,7 @@ impl Source<'_> {
         let open = open.find(|path| fs::metadata(path).is_ok_and(|found| lost.is(path, &found)));
         let (path, follow) = match open {
             Some(path) => (path, 0),
-            None if self.filter.is_none() && !lost.removed => {
+            None if self.service.filter.is_none() && !lost.removed => {
                 (self.search(lost)?, libc::O_NOFOLLOW)
             }
             None => return None,
@@ -273,6 +273,11 @@ pub fn settle(old: &OwnedFd, new: &OwnedFd) {
 fn flags(file: &OwnedFd) -> i32 {
     // SAFETY: plain numbers.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }.max(0)
+}
+
+/// Was it opened to be written?
+pub fn writes(file: &OwnedFd) -> bool {
+    flags(file) & libc::O_ACCMODE != libc::O_RDONLY
 }
 
 fn same_file(file: &OwnedFd, other: &libc::statx) -> bool {

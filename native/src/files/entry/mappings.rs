@@ -111,7 +111,15 @@ impl Mapping {
 
     /// Passes what was written through it on to the true file, where nobody serves the one that is
     /// mapped any more: its pages are all there is.
-    pub fn save(&self, file: &OwnedFd) -> io::Result<()> {
+    pub fn save(&self, file: &OwnedFd) {
+        if self.shared && self.protection & libc::PROT_WRITE != 0 {
+            if let Err(error) = self.try_to_save(file) {
+                crate::system::log(&format!("what was written to a mapping is lost: {error}"));
+            }
+        }
+    }
+
+    fn try_to_save(&self, file: &OwnedFd) -> io::Result<()> {
         let page = page();
         let file = File::from(file.try_clone()?);
         let memory = File::open(format!("/proc/{}/mem", self.pid))?;

@@ -19,6 +19,7 @@ mod plan;
 pub mod repoint;
 pub mod restore;
 pub mod scan;
+pub mod service;
 #[cfg(test)]
 mod target;
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::locks::Lock;
+use super::locks::{self, Retaken};
 use super::mappings::{Mapping, Traits};
-use super::plan::Orders;
 use crate::ptrace::call::{outcome, Call};
 use crate::ptrace::remote::Inside;
 use crate::ptrace::GIFTS;
@@ -15,8 +14,6 @@ pub struct Swap<'a> {
     pub number: i32,
     pub close_on_exec: bool,
     pub with: &'a OwnedFd,
-    /// Locks to take again.
-    pub locks: Vec<Lock>,
 }
 
 /// Replaces descriptors, a few at once; gives for how many that failed.
@@ -44,28 +41,22 @@ pub fn swap(inside: &mut Inside<'_>, swaps: &[Swap<'_>]) -> io::Result<usize> {
     Ok(failed)
 }
 
-/// Takes again what locks there are on what was moved.
-pub fn lock(inside: &mut Inside<'_>, orders: &Orders<'_>) -> io::Result<()> {
-    let swapped = orders.swaps.iter();
-    let swapped = swapped.flat_map(|swap| swap.locks.iter().map(|lock| (swap.number, *lock)));
-    let locks: Vec<(i32, Lock)> = swapped.chain(orders.locks.iter().copied()).collect();
+/// Has it take locks; gives those that it has not got.
+pub fn lock(inside: &mut Inside<'_>, locks: &[Retaken]) -> io::Result<Vec<(Retaken, io::Error)>> {
+    let mut missed = Vec::new();
     for some in locks.chunks(100) {
         let mut bytes = Vec::new();
         let mut calls = Vec::new();
-        for (number, lock) in some {
-            calls.push(lock.call(*number, inside.room() + bytes.len() as u64));
-            bytes.extend_from_slice(&lock.bytes());
+        for one in some {
+            let at = inside.room() + bytes.len() as u64;
+            calls.push(locks::call(&one.lock, one.number, at));
+            bytes.extend_from_slice(&locks::bytes(&one.lock));
         }
         inside.write(inside.room(), &bytes)?;
-        for error in inside
-            .run(&calls)?
-            .into_iter()
-            .filter_map(|result| outcome(result).err())
-        {
-            crate::system::log(&format!("a lock on an open file is lost: {error}"));
-        }
+        let results = inside.run(&calls)?.into_iter().zip(some);
+        missed.extend(results.filter_map(|(done, one)| Some((*one, outcome(done).err()?))));
     }
-    Ok(())
+    Ok(missed)
 }
 
 /// Makes `directory` the working directory.
@@ -96,10 +87,8 @@ pub fn remap(inside: &mut Inside<'_>, remaps: &[Remap<'_>]) -> io::Result<usize>
         let close = |number| Call::new(libc::SYS_close, &[number]).with_descriptor_at();
         let changed = mapping.changed()?;
         let written = mapping.shared && mapping.protection & libc::PROT_WRITE != 0;
-        if written && one.dead {
-            if let Err(error) = mapping.save(one.with) {
-                crate::system::log(&format!("what was written to a mapping is lost: {error}"));
-            }
+        if one.dead {
+            mapping.save(one.with);
         }
         let placed = if changed.is_empty() {
             let results = inside.run_with(&gifts, |number| {

@@ -14,6 +14,7 @@ use super::instead::{Source, Way};
 use super::place::{mount_of, mounts, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
 use super::scan::{all_processes, go_on, namespace, Where};
+use super::service::{LockHolder, Service};
 use crate::process;
 use crate::rpc::Refusal;
 
@@ -26,7 +27,12 @@ pub struct Standing {
 /// Puts `mount` over a place of the container of `pid`, and moves to it all that is open there.
 ///
 /// On an error everything is as before.
-pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report), Refusal> {
+pub fn enter(
+    pid: i32,
+    place: Place,
+    mount: OwnedFd,
+    locks: &dyn LockHolder,
+) -> Result<(Standing, Report), Refusal> {
     let refused = |doing: &str, error: &io::Error| {
         Refusal::of_kernel(format!("{doing} {}", place.path.display()), error)
     };
@@ -57,17 +63,18 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         path: place.path.clone(),
         mounts: before,
     };
+    let service = Service {
+        filter: Some(std::process::id() as i32),
+        kept: &[],
+        locks,
+    };
     let source = Source {
         to: &mount,
         real: &place.directory,
         way: Way::In,
-        filter: None,
-        kept: &[],
+        service,
     };
-    let manner = Manner {
-        nudge: None,
-        at_once: false,
-    };
+    let manner = Manner::default();
     let moved = repoint(
         &[Job {
             from: &from,
@@ -81,8 +88,7 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
         Ok(report) => Ok((standing, report)),
         Err(refusal) => {
             // Frozen since: the filter must stay until it goes on, or what was moved were lost.
-            let own = Some(std::process::id() as i32);
-            while let Err(left) = leave(&[&standing], own, &[], None, false) {
+            while let Err(left) = leave(&[&standing], service, None, false) {
                 if !process::is_frozen(pid) {
                     return Err(left);
                 }
@@ -95,13 +101,12 @@ pub fn enter(pid: i32, place: Place, mount: OwnedFd) -> Result<(Standing, Report
 
 /// Moves back all that is open in mounts of ours, and takes them away.
 ///
-/// `filter` is the process that still serves them. Without one, `abort` ends the wait of those who
-/// asked it. `kept` are files without a name. What cannot be moved now is a refusal, and the mounts
-/// stay, unless `last` says that others have suffered from them for long enough.
+/// Where the filter is dead, `abort` ends the wait of those who asked it. What cannot be moved now is
+/// a refusal, and the mounts stay, unless `last` says that others have suffered from them for long
+/// enough.
 pub fn leave(
     standings: &[&Standing],
-    filter: Option<i32>,
-    kept: &[OwnedFd],
+    service: Service<'_>,
     abort: Option<&mut dyn FnMut()>,
     last: bool,
 ) -> Result<Report, Refusal> {
@@ -130,11 +135,10 @@ pub fn leave(
             to: &one.place.directory,
             real: &one.place.directory,
             way: Way::Out,
-            filter,
-            kept,
+            service,
         })
         .collect();
-    let theirs: Vec<Source<'_>> = binds.iter().map(|bind| bind.source(filter, kept)).collect();
+    let theirs: Vec<Source<'_>> = binds.iter().map(|bind| bind.source(service)).collect();
     let froms = wheres.iter().chain(binds.iter().map(|bind| &bind.from));
     let jobs: Vec<Job<'_>> = froms
         .zip(sources.iter().chain(&theirs))
@@ -143,6 +147,7 @@ pub fn leave(
     let manner = Manner {
         at_once: abort.is_some(),
         nudge: abort,
+        finish: None,
     };
     let (mut report, refused) = match repoint(&jobs, manner) {
         Err(refusal) if last => (Report::default(), Err(refusal)),
@@ -168,7 +173,7 @@ pub fn leave(
 }
 
 /// Moves back what is open on mounts of ours that have been taken away in spite of it.
-pub fn follow(pid: i32, standings: &[&Standing], kept: &[OwnedFd]) -> Result<Report, Refusal> {
+pub fn follow(pid: i32, standings: &[&Standing], service: Service<'_>) -> Result<Report, Refusal> {
     let Some(own) = namespace(pid) else {
         return Ok(Report::default()); // it has ended, and nobody cares any more
     };
@@ -183,16 +188,15 @@ pub fn follow(pid: i32, standings: &[&Standing], kept: &[OwnedFd]) -> Result<Rep
             to: &one.place.directory,
             real: &one.place.directory,
             way: Way::Out,
-            filter: None,
-            kept,
+            service,
         };
         let job = Job {
             from: &from,
             source: &source,
         };
         let manner = Manner {
-            nudge: None,
             at_once: true,
+            ..Manner::default()
         };
         report.merge(repoint(&[job], manner)?);
     }
@@ -215,7 +219,7 @@ fn everywhere(one: &Standing) -> BTreeMap<PathBuf, (i32, Vec<Mount>)> {
 }
 
 /// Has all that is open in a mount of ours be opened there once more: rules say otherwise by now.
-pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
+pub fn renew(pid: i32, standing: &Standing, service: Service<'_>) -> Result<Report, Refusal> {
     let found = everywhere(standing);
     let shown = standing.place.path.to_string_lossy();
     let top = Place::find(pid, &shown)?;
@@ -232,13 +236,9 @@ pub fn renew(pid: i32, standing: &Standing) -> Result<Report, Refusal> {
         to: &top.directory,
         real: &standing.place.directory,
         way: Way::Again,
-        filter: None,
-        kept: &[],
+        service,
     };
-    let manner = Manner {
-        nudge: None,
-        at_once: false,
-    };
+    let manner = Manner::default();
     repoint(
         &[Job {
             from: &from,

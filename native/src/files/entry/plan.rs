@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
-use super::descriptions::{Description, Holder};
+use super::descriptions::Description;
 use super::instead::{self, Opened};
-use super::locks::{self, Lock};
+use super::locks::{self, Retaken};
 use super::mappings::Mapping;
 use super::moves::{Remap, Swap};
 use super::places::Stay;
@@ -32,8 +32,8 @@ pub struct Orders<'a> {
     pub swaps: Vec<Swap<'a>>,
     pub remaps: Vec<Remap<'a>>,
     pub stays: Vec<&'a OwnedFd>,
-    /// Locks on what was moved earlier: a process loses its own on a file that it closes once more.
-    pub locks: Vec<(i32, Lock)>,
+    /// Locks to take again, and by which descriptors.
+    pub locks: Vec<Retaken>,
 }
 
 /// What is moved in one stop.
@@ -43,7 +43,12 @@ pub struct Plan<'a> {
     /// Descriptions that it moves.
     pub moved: Vec<usize>,
     pub postponed: usize,
+    /// Files of which somebody has locks, all of which is moved.
+    pub locked: BTreeSet<u64>,
 }
+
+/// Of a file that is open so often, each is moved for itself.
+const MANY: usize = 64;
 
 /// One file: what is open of it and what is mapped moves together, so that all see the same.
 #[derive(Default)]
@@ -88,8 +93,9 @@ pub fn plan<'a>(
     let mut swaps = 0;
     for (inode, mut unit) in units {
         let locked = locked.contains(&inode);
-        // What one process alone has open, without mappings and locks, is each for itself.
-        let together = locked || !unit.mappings.is_empty() || is_shared(all, &unit);
+        // What is open several times may be locked by one descriptor, and unlocked by another.
+        let several = (2..=MANY).contains(&unit.descriptions.len());
+        let together = locked || !unit.mappings.is_empty() || several && all_open(all, &unit);
         if !together {
             let before = unit.descriptions.len();
             unit.descriptions
@@ -101,9 +107,10 @@ pub fn plan<'a>(
             continue;
         }
         swaps += unit.descriptions.len();
-        plan.postponed += add(&mut plan, all, opened, &unit, frozen, (locked, together));
-        if locked && !unit.mappings.is_empty() {
-            relock(&mut plan, all, inode, frozen);
+        let postponed = add(&mut plan, all, opened, &unit, frozen, together);
+        plan.postponed += postponed;
+        if locked && postponed == 0 {
+            plan.locked.insert(inode);
         }
     }
     plan
@@ -116,7 +123,7 @@ fn add<'a>(
     opened: &'a Opened,
     unit: &Unit<'a>,
     frozen: &Frozen<'_>,
-    (locked, together): (bool, bool),
+    together: bool,
 ) -> usize {
     let ready = |index: &usize| {
         let one = &all[*index];
@@ -143,7 +150,6 @@ fn add<'a>(
         };
         instead::settle(&one.copy, new);
         plan.moved.push(*index);
-        let held = if locked { locks::of(one) } else { Vec::new() };
         for holder in &one.holders {
             plan.orders
                 .entry(holder.task)
@@ -153,7 +159,6 @@ fn add<'a>(
                     number: holder.number,
                     close_on_exec: holder.close_on_exec,
                     with: new,
-                    locks: taken_by(&held, holder),
                 });
         }
     }
@@ -177,31 +182,8 @@ fn add<'a>(
     postponed
 }
 
-/// Has locks taken again that were moved earlier, by those who map the same file anew now.
-fn relock(plan: &mut Plan<'_>, all: &[Description], inode: u64, frozen: &Frozen<'_>) {
-    for one in all.iter().filter(|one| one.done && one.inode == inode) {
-        for (holder, lock) in locks::of(one) {
-            let orders = plan.orders.get_mut(&holder.task);
-            if let Some(orders) = orders.filter(|_| frozen.is_still(holder.task.pid)) {
-                orders.locks.push((holder.number, lock));
-            }
-        }
-    }
-}
-
-/// Have several processes opened it? They may agree by locks that nobody holds at this moment, and
-/// those of who was moved are none for who was not.
-fn is_shared(all: &[Description], unit: &Unit<'_>) -> bool {
-    let opened = || unit.descriptions.iter().map(|index| &all[*index]);
-    let mut pids = opened().flat_map(|one| one.holders.iter().map(|holder| holder.task.pid));
-    let first = pids.next();
-    opened().count() > 1
-        && pids.any(|pid| Some(pid) != first)
-        && !opened().any(|one| matches!(one.instead, Some(Err(_))))
-}
-
-fn taken_by(held: &[(Holder, Lock)], holder: &Holder) -> Vec<Lock> {
-    let same = |by: &Holder| by.task == holder.task && by.number == holder.number;
-    let theirs = held.iter().filter(|(by, _)| same(by));
-    theirs.map(|(_, lock)| *lock).collect()
+/// Is nothing of it to stay where it is?
+fn all_open(all: &[Description], unit: &Unit<'_>) -> bool {
+    let mut opened = unit.descriptions.iter().map(|index| &all[*index]);
+    !opened.any(|one| matches!(one.instead, Some(Err(_))))
 }

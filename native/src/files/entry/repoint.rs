@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::away;
-use super::carry_out::carry_out;
+use super::carry_out::{carry_out, lock};
 use super::descriptions::Descriptions;
 use super::instead::{self, Opened, Source, Way};
+use super::locks::Bridges;
 use super::mappings::{self, Mapping};
 use super::places::{self, Stay};
 use super::plan::{plan, Found};
@@ -27,6 +28,8 @@ const STOP: Duration = Duration::from_millis(40);
 const PATIENCE: Duration = Duration::from_millis(30);
 /// How long to try again with those who never stop.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// How long to try for a moment in which all stand still, and nothing is left to move.
+const FOR_ALL: Duration = Duration::from_secs(2);
 const FIRST_SLICE: usize = 200;
 const LARGE_SLICE: usize = 1_000;
 /// Where all is moved in one stop.
@@ -48,9 +51,12 @@ pub struct Report {
 }
 
 /// How to go about it.
+#[derive(Default)]
 pub struct Manner<'a> {
     /// Run once, when all stand still that can.
     pub nudge: Option<&'a mut dyn FnMut()>,
+    /// Run while all stand still, and nothing is left to move, until it has succeeded.
+    pub finish: Option<&'a mut dyn FnMut() -> bool>,
     /// Everything in one stop, however long that takes.
     pub at_once: bool,
 }
@@ -80,7 +86,7 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
     go_on(&namespaces)?;
     let mut freezer = Freezer::default();
     let (mut stops, mut longest) = (0, Duration::ZERO);
-    let mut stuck = 0;
+    let (mut stuck, started) = (0, Instant::now());
     let (mut moved, mut progress) = (0, Instant::now());
     loop {
         let mut clean = true;
@@ -89,16 +95,36 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
                 .look(&processes(&work.from.namespaces), true)
                 .is_empty();
         }
-        if clean && manner.nudge.is_none() {
+        if started.elapsed() > FOR_ALL {
+            manner.finish = None;
+        }
+        if clean && manner.nudge.is_none() && manner.finish.is_none() {
             break;
         }
         let stop = Instant::now();
         let all = || processes(&namespaces);
-        let mut frozen = freezer.freeze(all, PATIENCE, manner.nudge.take());
+        let mut nudge = manner.nudge.take().map(|nudge| {
+            || {
+                works.iter().for_each(Work::save);
+                nudge();
+            }
+        });
+        let nudge = nudge.as_mut().map(|nudge| nudge as &mut dyn FnMut());
+        let nudged = nudge.is_some();
+        let mut frozen = freezer.freeze(all, PATIENCE, nudge);
+        if !nudged {
+            works.iter().for_each(Work::save);
+        }
+        works.iter_mut().for_each(|work| work.served = true);
         let done = rounds(&mut works, &frozen, manner.at_once);
         if matches!(done, Ok(0)) {
             let mut dead = works.iter().rev().filter(|work| work.opened.dead);
             dead.all(|work| away::vanish(work.from, work.source));
+        }
+        let now: usize = works.iter_mut().map(Work::remember).sum();
+        let all_moved = matches!(done, Ok(0)) && frozen.is_complete();
+        if all_moved && manner.finish.as_mut().is_some_and(|finish| finish()) {
+            manner.finish = None;
         }
         let refused = frozen.refused.take();
         drop(frozen);
@@ -108,12 +134,14 @@ pub fn repoint(jobs: &[Job<'_>], mut manner: Manner<'_>) -> Result<Report, Refus
         if let Some(refusal) = refused.filter(|_| postponed > 0) {
             return Err(refusal); // all others have been moved
         }
-        let now: usize = works.iter_mut().map(Work::remember).sum();
         if now > moved {
             (moved, progress) = (now, Instant::now());
         } else if postponed > 0 && progress.elapsed() > GIVE_UP {
             stuck = postponed;
             break;
+        }
+        if all_moved && manner.finish.is_none() {
+            break; // what has been opened since is in the right place, or will be looked for
         }
         std::thread::sleep(took.min(Duration::from_millis(50)));
     }
@@ -188,6 +216,8 @@ struct Work<'a> {
     slice: usize,
     /// Mappings that have been moved from a mount to itself.
     remapped: BTreeSet<(i32, u64, u64)>,
+    /// Nobody waits for a dead filter, and nothing is lost any more when its files are closed.
+    served: bool,
     /// Processes that nothing can be done in.
     unable: BTreeSet<i32>,
     /// Descriptions that were moved in the last stop.
@@ -203,11 +233,12 @@ impl<'a> Work<'a> {
             source: job.source,
             descriptions: Descriptions::default(),
             opened: Opened {
-                dead: job.source.way == Way::Out && job.source.filter.is_none(),
+                dead: job.source.way == Way::Out && job.source.service.filter.is_none(),
                 ..Opened::default()
             },
             slice,
             remapped: BTreeSet::new(),
+            served: job.source.way != Way::Out || job.source.service.filter.is_some(),
             unable: BTreeSet::new(),
             moved: Vec::new(),
             report: Report::default(),
@@ -215,11 +246,23 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Passes on what was written to mappings, while all stand still, and before anything is closed:
+    /// that writes such pages back, or loses them if nobody serves that.
+    fn save(&self) {
+        let pids = processes(&self.from.namespaces);
+        let pids = pids.iter().filter(|_| !self.served);
+        for one in pids.flat_map(|pid| mappings::of(self.from, *pid)) {
+            if let Some((_, Ok(file))) = self.opened.of(&one) {
+                one.save(file);
+            }
+        }
+    }
+
     /// Looks at everybody; what has just been found is opened where `open` says so.
     fn look(&mut self, pids: &[i32], open: bool) -> Found {
         let able = pids.iter().filter(|pid| !self.unable.contains(pid));
         let pids: &[i32] = &able.copied().collect::<Vec<i32>>();
-        self.descriptions.look(self.from, pids);
+        self.descriptions.look(self.from, pids, self.served);
         let mut mappings: Vec<Mapping> = pids
             .iter()
             .flat_map(|pid| mappings::of(self.from, *pid))
@@ -279,10 +322,12 @@ impl<'a> Work<'a> {
         let found = self.look(&pids, self.source.way == Way::Out);
         let started = Instant::now();
         let all = &self.descriptions.all;
-        let plan = plan(all, &self.opened, &found, frozen, self.slice);
+        let mut plan = plan(all, &self.opened, &found, frozen, self.slice);
+        let holder = self.source.service.locks;
+        let bridges = Bridges::plan(&mut plan, all, holder, frozen);
         let mut failed = 0;
         for (task, orders) in &plan.orders {
-            match carry_out(frozen, *task, orders) {
+            match carry_out(frozen, *task, orders, &bridges) {
                 Ok(more) => failed += more,
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {} // it has ended
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -301,6 +346,12 @@ impl<'a> Work<'a> {
             self.report.descriptors += orders.swaps.len();
             self.report.mappings += orders.remaps.len();
             self.report.directories += orders.stays.len();
+        }
+        bridges.release(holder);
+        for (task, orders) in &plan.orders {
+            if let Err(error) = lock(frozen, *task, orders) {
+                crate::system::log(&format!("locks of process {}: {error}", task.pid));
+            }
         }
         if failed > 0 {
             crate::system::log(&format!(

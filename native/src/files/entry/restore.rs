@@ -16,6 +16,7 @@ use super::passage::{in_all_namespaces, leave, open_namespace, Standing};
 use super::place::{mounts, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
 use super::scan::{namespace, processes, Where};
+use super::service::Service;
 use crate::process;
 use crate::rpc::Refusal;
 
@@ -113,21 +114,20 @@ fn give_back(pid: i32, mount: &Mount) -> Result<Report, Refusal> {
         to: &directory,
         real: &directory,
         way: Way::Out,
-        filter: None,
-        kept: &[],
+        service: Service::LOST,
     };
     let job = Job {
         from: &detached,
         source: &source,
     };
     let manner = Manner {
-        nudge: None,
         at_once: true,
+        ..Manner::default()
     };
     let mut report = repoint(&[job], manner)?;
     let path = mount.point.clone();
     let place = Place { path, directory };
     let standing = Standing { place, id: copy.id };
-    report.merge(leave(&[&standing], None, &[], Some(&mut || {}), false)?);
+    report.merge(leave(&[&standing], Service::LOST, Some(&mut || {}), false)?);
     Ok(report)
 }

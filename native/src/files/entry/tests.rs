@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::passage::{enter, leave, open_namespace, Standing};
 use super::place::Place;
 use super::repoint::Report;
+use super::service::Service;
 use super::target::{difference, Target};
 use crate::system::own;
 
@@ -49,7 +50,7 @@ fn into(target: &Target) -> Entered {
     let place = Place::find(target.pid(), path).unwrap();
     assert_eq!(place.path.as_os_str().as_bytes(), path.as_bytes());
     let mount = double(target.pid(), &place);
-    let (standing, report) = enter(target.pid(), place, mount).unwrap();
+    let (standing, report) = enter(target.pid(), place, mount, Service::LOST.locks).unwrap();
     Entered { standing, report }
 }
 
@@ -57,8 +58,10 @@ impl Entered {
     fn leave(self) -> Report {
         leave(
             &[&self.standing],
-            Some(std::process::id() as i32),
-            &[],
+            Service {
+                filter: Some(std::process::id() as i32),
+                ..Service::LOST
+            },
             None,
             false,
         )

@@ -64,6 +64,9 @@ plain! {
     ReadIn 40 { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
     WriteIn 40 { fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
     WriteOut 8 { size: u32, padding: u32 }
+    FlushIn 24 { fh: u64, unused: u32, padding: u32, lock_owner: u64 }
+    LockIn 48 { fh: u64, owner: u64, start: u64, end: u64, kind: u32, pid: u32, lock_flags: u32, padding: u32 }
+    LockOut 24 { start: u64, end: u64, kind: u32, pid: u32 }
     ReleaseIn 24 { fh: u64, flags: u32, release_flags: u32, lock_owner: u64 }
     FsyncIn 16 { fh: u64, fsync_flags: u32, padding: u32 }
     SetXattrIn 16 { size: u32, flags: u32, setxattr_flags: u32, padding: u32 }
@@ -118,6 +121,9 @@ pub mod op {
     pub const READDIR: u32 = 28;
     pub const RELEASEDIR: u32 = 29;
     pub const FSYNCDIR: u32 = 30;
+    pub const GETLK: u32 = 31;
+    pub const SETLK: u32 = 32;
+    pub const SETLKW: u32 = 33;
     pub const CREATE: u32 = 35;
     pub const INTERRUPT: u32 = 36;
     pub const DESTROY: u32 = 38;
@@ -135,10 +141,12 @@ pub mod op {
 /// What INIT offers and what is taken of it.
 pub mod init {
     pub const ASYNC_READ: u64 = 1;
+    pub const POSIX_LOCKS: u64 = 1 << 1;
     pub const ATOMIC_O_TRUNC: u64 = 1 << 3;
     pub const BIG_WRITES: u64 = 1 << 5;
     /// The umask comes with the request: default ACLs replace it.
     pub const DONT_MASK: u64 = 1 << 6;
+    pub const FLOCK_LOCKS: u64 = 1 << 10;
     pub const ASYNC_DIO: u64 = 1 << 15;
     pub const PARALLEL_DIROPS: u64 = 1 << 18;
     pub const POSIX_ACL: u64 = 1 << 20;
@@ -155,7 +163,6 @@ pub mod init {
 /// How an open file is served.
 pub mod fopen {
     pub const DIRECT_IO: u32 = 1;
-    pub const NOFLUSH: u32 = 1 << 5;
     pub const PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
@@ -182,6 +189,8 @@ pub const WRITE_CACHE: u32 = 1;
 /// The writer may not keep set-user-id bits.
 pub const WRITE_KILL_BITS: u32 = 1 << 2;
 pub const FSYNC_DATA: u32 = 1;
+/// It is one of flock(2).
+pub const LOCK_WHOLE: u32 = 1;
 pub const ACL_KILL_SGID: u32 = 1;
 
 pub const NOTIFY_INVAL_INODE: i32 = 2;

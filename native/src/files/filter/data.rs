@@ -9,7 +9,6 @@ use super::device::{Answer, Buffer, Errno};
 use super::mistakes::spoil;
 use super::nodes::{self, Node};
 use super::open_files::{OpenFile, Served};
-use super::rules::CompiledRule;
 use super::serve::{name, take, Call, Outcome};
 use super::sys;
 use super::Shared;
@@ -105,11 +104,10 @@ impl Shared {
         let rules = self.rules.now();
         let verdict = self.verdict(&node, &rules);
         let need_data = rules.need_data(verdict);
-        let silent = !rules.those(verdict).any(CompiledRule::needs_flush);
         // For the kernel all are one who may not keep set-user-id bits; not every writer is.
         let privileged = node.is_privileged() && flags & libc::O_ACCMODE != libc::O_RDONLY;
         let (served, backing) = self.serving(&node, need_data || privileged, fd.as_raw_fd());
-        let mut open_flags = match served {
+        let open_flags = match served {
             Served::Kernel => fopen::PASSTHROUGH,
             Served::Both => fopen::PASSTHROUGH | fopen::DIRECT_IO,
             // Where that forbids shared mappings (before 6.6), the kernel keeps pages: what it has
@@ -117,15 +115,10 @@ impl Shared {
             Served::Us if !self.has(init::DIRECT_IO_ALLOW_MMAP) => 0,
             Served::Us => fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES,
         };
-        if silent {
-            open_flags |= fopen::NOFLUSH; // a round trip less for each descriptor that is closed
-        }
         if nodes::state(&node).nameless {
             self.keep(&node);
         }
-        let mut file = OpenFile::new(fd, node, served, flags);
-        file.silent = silent;
-        let fh = self.open_files.add(file);
+        let fh = self.open_files.add(OpenFile::new(fd, node, served, flags));
         Ok(OpenOut {
             fh,
             open_flags,
@@ -176,6 +169,7 @@ impl Shared {
         if file.node.is_dir {
             return Ok(Answer::Done);
         }
+        self.unlock_all_of(&file.node, |hold| hold.fh == asked.fh);
         let mut state = nodes::state(&file.node);
         match file.served {
             Served::Us => state.direct -= 1,

@@ -1,6 +1,7 @@
-//! Files that are open and have lost a name: the guardian has them open as well.
+//! What would be lost if this process died: the guardian has it open as well.
 //!
-//! If this process died, nobody else could say where they are; the last ones would be gone at once.
+//! That are files that are open and have lost a name, of which nobody else could say where they are,
+//! and those by which processes have locked true files.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,11 +10,12 @@ use serde_json::json;
 
 use super::nodes::{self, Node};
 use super::{Filter, Shared};
+use crate::files::kept::Keep;
+use crate::files::lock::Taker;
 use crate::files::messages;
 
 impl Filter {
-    /// Has such files sent to `keeper`: `[device, inode]` with a descriptor, and without one when
-    /// nobody has it open any longer.
+    /// Has them sent to `keeper`: what it is with a descriptor, and without one when it is over.
     pub fn keep_with(&self, keeper: OwnedFd) {
         let _ = self.0.keeper.set(keeper); // it has none yet
     }
@@ -27,19 +29,34 @@ impl Shared {
         if state.kept || state.passthrough + state.direct == 0 {
             return;
         }
-        state.kept = self.tell_keeper(node, Some(&fd)).is_ok();
+        let told = self.tell_keeper(Keep::Nameless(node.dev, node.ino), Some(&fd));
+        state.kept = told.is_ok();
     }
 
     /// It is open no longer.
     pub fn keep_no_more(&self, node: &Node) {
-        if self.tell_keeper(node, None).is_err() {
+        let told = self.tell_keeper(Keep::Nameless(node.dev, node.ino), None);
+        if told.is_err() {
             crate::system::log("the guardian keeps a file that is not open any more");
         }
     }
 
-    fn tell_keeper(&self, node: &Node, fd: Option<&OwnedFd>) -> io::Result<()> {
+    /// Has locks kept that somebody is about to take.
+    pub fn keep_lock(&self, id: u64, taker: Taker, fd: &OwnedFd) {
+        if self.tell_keeper(Keep::Lock(id, taker), Some(fd)).is_err() && self.keeper.get().is_some()
+        {
+            crate::system::log("locks of a file are lost if this process dies");
+        }
+    }
+
+    /// All of them have been given up.
+    pub fn keep_lock_no_more(&self, id: u64, taker: Taker) {
+        let _ = self.tell_keeper(Keep::Lock(id, taker), None); // what is kept has no locks any more
+    }
+
+    fn tell_keeper(&self, what: Keep, fd: Option<&OwnedFd>) -> io::Result<()> {
         let keeper = self.keeper.get().ok_or(io::ErrorKind::NotConnected)?;
         let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
-        messages::send(keeper, &json!([node.dev, node.ino]), &fds)
+        messages::send(keeper, &json!(what), &fds)
     }
 }

@@ -30,6 +30,7 @@ mod directories;
 mod file_handle;
 pub mod glob;
 mod keeping;
+mod locks;
 mod metadata;
 pub mod methods;
 mod mistakes;
@@ -43,6 +44,7 @@ mod serve;
 mod space;
 mod sys;
 mod undo;
+mod waits;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -54,11 +56,12 @@ use std::sync::{Arc, OnceLock, RwLock};
 use crate::system;
 use delays::Delays;
 use device::Device;
+use locks::Locks;
 use nodes::Nodes;
 use open_files::{OpenFiles, Served};
-use rules::CompiledRule;
 pub use rules::Rules;
 use undo::Spill;
+use waits::Waits;
 use workers::Workers;
 
 /// As many as a process may have where nobody has changed that (fs.nr_open).
@@ -74,6 +77,8 @@ struct Shared {
     open_files: OpenFiles,
     rules: Arc<Rules>,
     delays: Delays,
+    locks: Locks,
+    waits: Waits,
     workers: Workers,
     spill: OnceLock<Spill>,
     /// Held by whoever changes files that a rule keeps account of; alone by who takes power away.
@@ -107,6 +112,8 @@ impl Filter {
             open_files: OpenFiles::default(),
             rules,
             delays: Delays::default(),
+            locks: Locks::default(),
+            waits: Waits::default(),
             workers: Workers::default(),
             spill: OnceLock::new(),
             gate: RwLock::new(()),
@@ -137,7 +144,6 @@ impl Filter {
         self.0.open_files.bypassing(|file| {
             let verdict = || self.0.verdict(&file.node, &rules);
             file.served == Served::Kernel && rules.need_data(verdict())
-                || file.silent && rules.those(verdict()).any(CompiledRule::needs_flush)
         })
     }
 
@@ -155,6 +161,7 @@ impl Filter {
 impl Drop for Filter {
     fn drop(&mut self) {
         self.0.workers.stop();
+        self.0.waits.stop();
         self.0.delays.stop();
     }
 }

@@ -22,8 +22,6 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     pub node: Arc<Node>,
     pub served: Served,
-    /// The kernel does not tell when one of its descriptors is closed.
-    pub silent: bool,
     /// What is written is on the disk before it is answered.
     pub synced: bool,
     /// O_DIRECT, as far as `fd` has it.
@@ -39,7 +37,6 @@ impl OpenFile {
             fd,
             node,
             served,
-            silent: false,
             synced: flags & libc::O_DSYNC != 0,
             direct,
             position: Mutex::new(0),

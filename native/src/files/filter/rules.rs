@@ -235,11 +235,6 @@ impl CompiledRule {
         acts && moves || self.budget.is_some() || self.rule.power_loss
     }
 
-    /// Does it act when a descriptor is closed?
-    pub fn needs_flush(&self) -> bool {
-        self.methods.has(Method::Flush)
-    }
-
     /// Requests at which it has to be asked.
     fn needs(&self) -> Methods {
         self.methods

@@ -53,6 +53,7 @@ impl Shared {
             op::FORGET | op::BATCH_FORGET => return self.forget(&header, buffer.body()),
             op::INTERRUPT => {
                 if let Some(one) = abi::InterruptIn::take(buffer.body()) {
+                    self.waits.interrupt(one.unique);
                     Delays::interrupt(self, one.unique);
                 }
                 return; // has no answer
@@ -74,10 +75,21 @@ impl Shared {
     }
 
     /// Does what was asked, or fails it, and answers.
-    pub fn finish(&self, buffer: &mut Buffer, decision: &Decision, hands: &mut Hands) {
+    pub fn finish(self: &Arc<Self>, buffer: &mut Buffer, decision: &Decision, hands: &mut Hands) {
         let header = buffer.header();
-        // A descriptor that is closed is closed, whatever is answered.
-        let ends = matches!(header.opcode, op::RELEASE | op::RELEASEDIR | op::DESTROY);
+        // What is closed is closed, and what is unlocked is so, whatever is answered.
+        let ends = match header.opcode {
+            op::RELEASE | op::RELEASEDIR | op::DESTROY => true,
+            op::SETLK => abi::LockIn::take(buffer.body())
+                .is_some_and(|asked| asked.kind as libc::c_int == libc::F_UNLCK),
+            _ => false,
+        };
+        if header.opcode == op::FLUSH {
+            let _ = self.flush(header.nodeid, buffer.body());
+        }
+        if header.opcode == op::SETLKW && decision.errno.is_none() {
+            return self.lock_in_time(buffer);
+        }
         let outcome = match decision.errno {
             Some(errno) if !ends => Err(errno),
             _ => self.perform(
@@ -114,6 +126,8 @@ impl Shared {
             op::WRITE => self.write(&mut call, buffer),
             op::FLUSH => Ok(Answer::Done),
             op::RELEASE | op::RELEASEDIR => self.release(body),
+            op::GETLK => self.getlk(body),
+            op::SETLK => self.setlk(&call.header, body).map(|()| Answer::Done),
             op::FSYNC | op::FSYNCDIR => self.fsync(body),
             op::FALLOCATE => self.fallocate(body),
             op::LSEEK => self.lseek(body),
@@ -139,9 +153,11 @@ impl Shared {
         let (asked, _): (abi::InitIn, _) = take(&whole)?;
         let offered = u64::from(asked.flags) | u64::from(asked.flags2) << 32;
         let wanted = init::ASYNC_READ
+            | init::POSIX_LOCKS
             | init::ATOMIC_O_TRUNC
             | init::BIG_WRITES
             | init::DONT_MASK
+            | init::FLOCK_LOCKS
             | init::ASYNC_DIO
             | init::PARALLEL_DIROPS
             | init::POSIX_ACL
@@ -280,6 +296,8 @@ fn method(opcode: u32) -> Option<Method> {
         op::CREATE | op::TMPFILE => Method::Create,
         op::FALLOCATE => Method::Fallocate,
         op::LSEEK => Method::Lseek,
+        op::GETLK => Method::GetLk,
+        op::SETLK | op::SETLKW => Method::SetLk,
         op::COPY_FILE_RANGE => Method::CopyFileRange,
         _ => return None,
     })

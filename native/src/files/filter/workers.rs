@@ -116,14 +116,8 @@ impl Workers {
 
     /// Ends them all, in a second at most; one that waits for a disk ends when that has answered.
     pub fn stop(&self) {
-        extern "C" fn nothing(_: libc::c_int) {}
         self.stopped.store(true, Ordering::SeqCst);
-        // SAFETY: the handler does nothing; without SA_RESTART the signal interrupts a read.
-        unsafe {
-            let mut action = std::mem::zeroed::<libc::sigaction>();
-            action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-            libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
-        }
+        have_signals_interrupt();
         for _ in 0..1000 {
             let threads = self.threads();
             if threads.is_empty() {
@@ -136,5 +130,16 @@ impl Workers {
             drop(threads);
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+}
+
+/// From now on SIGUSR2 does nothing but end the system call that a thread waits in.
+pub fn have_signals_interrupt() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing; without SA_RESTART the signal interrupts a read.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigaction(libc::SIGUSR2, &action, std::ptr::null_mut());
     }
 }

@@ -14,7 +14,7 @@ METHODS = (
 
 _ANSWERED = ("lookup", "getattr", "setattr", "create", "mknod", "mkdir", "symlink", "link")
 _GROWING = ("write", "create", "mknod", "mkdir", "symlink", "link", "setattr", "fallocate")
-_UNSEEN = frozenset({"access", "getlk", "setlk", "bmap"})
+_UNSEEN = frozenset({"access", "bmap"})
 """The kernel answers these itself."""
 _UNHEARD = frozenset({"forget", "release", "releasedir"})
 """Nobody waits for these: an error in them goes nowhere."""

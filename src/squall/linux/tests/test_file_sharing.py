@@ -23,13 +23,22 @@ LOCK = "__import__('fcntl').lockf(fd, 2)"
 TRY = "import fcntl, os, sys; fcntl.lockf(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX | 4)"
 
 COUNT = """
-import fcntl, os, sys
-counter, stop, done = sys.argv[1], sys.argv[2], 0
+import fcntl, os, struct, sys
+counter, stop, how, done = *sys.argv[1:], 0
+def lock(kind):
+    if how == "whole":
+        return fcntl.flock(fd, {2: fcntl.LOCK_UN, 1: fcntl.LOCK_EX}[kind])
+    command = 38 if how == "open file" else fcntl.F_SETLKW
+    fcntl.fcntl(fd, command, struct.pack("hhqqi4x", kind, 0, 0, 0, 0))
 fd = os.open(counter, os.O_RDWR)
 while not os.path.exists(stop):
-    fcntl.lockf(fd, fcntl.LOCK_EX)
+    lock(fcntl.F_WRLCK)
     os.pwrite(fd, b"%d" % (int(os.pread(fd, 20, 0)) + 1), 0)
-    fcntl.lockf(fd, fcntl.LOCK_UN)
+    if how == "closed":
+        os.close(fd)
+        fd = os.open(counter, os.O_RDWR)
+    else:
+        lock(fcntl.F_UNLCK)
     done += 1
 print(done)
 """
@@ -114,8 +123,9 @@ async def test_a_lock_on_a_mapped_file_stays(files, data):
         assert made.do(attempt).value == 1
 
 
-async def test_no_step_is_lost_that_a_lock_protects(files, data, tmp_path):
+@pytest.mark.parametrize("how", ["process", "open file", "whole", "closed"])
+async def test_no_step_is_lost_that_a_lock_protects(files, data, tmp_path, how):
     (data / "counter").write_bytes(b"0")
-    crowd = Crowd(tmp_path, COUNT, str(data / "counter"), str(tmp_path / "stop"))
+    crowd = Crowd(tmp_path, COUNT, str(data / "counter"), str(tmp_path / "stop"), how)
     await come_and_go(files, crowd.target, data)
     assert crowd.ended() == int((data / "counter").read_bytes()) > 0
