@@ -9,7 +9,8 @@ TWICE = $(PYTEST) $(1) || case $$? in 1) $(PYTEST) $(1) --last-failed ;; 3) $(PY
 ARM := aarch64-unknown-linux-gnu
 ARM_CARGO = CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(1)" cargo
-ARM_ON_KERNEL := files::entry::tests:: http::listening::tests:: ptrace::aarch64::on_kernel::
+ARM_EMULATED = $(call ARM_CARGO,qemu-aarch64 -L /usr/aarch64-linux-gnu)
+ARM_ON_KERNEL := files::entry::away:: files::entry::tests:: http::listening::tests:: ptrace::aarch64::on_kernel::
 ifeq ($(shell uname -m),aarch64)
 ARM_CARGO = cargo
 ARM_ON_KERNEL :=
@@ -39,14 +40,12 @@ test-fast: setup ## models, steps, laws, parts; no root
 	cd native && cargo test --quiet
 
 test-aarch64: setup ## clippy and Rust's tests for 64-bit Arm, in an emulator of processes; no root
-	@if rustup target list --installed | grep --quiet --line-regexp $(ARM) || rustup target add $(ARM); then $(MAKE) test-aarch64-there; \
-	else echo "SKIPPED: Rust's library for $(ARM) cannot be had here: rustup target add $(ARM)"; fi
-
-test-aarch64-there:
 	@# What a type of C is, and so what must be converted, differs between processors.
-	cd native && $(call ARM_CARGO,qemu-aarch64 -L /usr/aarch64-linux-gnu) clippy --quiet --all-targets --target $(ARM) -- -D warnings -A clippy::unnecessary_cast
-	@test -z "$(ARM_ON_KERNEL)" || echo "NOT RUN here, for qemu-aarch64 lacks ptrace, openat2 and sock_diag (make test-aarch64-kernel runs them): $(ARM_ON_KERNEL)"
-	cd native && $(call ARM_CARGO,qemu-aarch64 -L /usr/aarch64-linux-gnu) test --quiet --target $(ARM) -- $(addprefix --skip ,$(ARM_ON_KERNEL))
+	@if rustup target list --installed | grep --quiet --line-regexp $(ARM) || rustup target add $(ARM); then \
+	cd native && $(ARM_EMULATED) clippy --quiet --all-targets --target $(ARM) -- -D warnings -A clippy::unnecessary_cast && \
+	echo "NOT RUN here, for qemu-aarch64 lacks ptrace, openat2 and sock_diag (make test-aarch64-kernel runs them): $(ARM_ON_KERNEL)" && \
+	$(ARM_EMULATED) test --quiet --target $(ARM) -- $(addprefix --skip ,$(ARM_ON_KERNEL)); \
+	else echo "SKIPPED: Rust's library for $(ARM) cannot be had here: rustup target add $(ARM)"; fi
 
 test-aarch64-kernel: setup $(ARM) ## all of Rust's tests on Debian's kernel for 64-bit Arm, in an emulated machine; not in make test
 	./testbed/system.sh machine
@@ -123,5 +122,5 @@ lock: setup ## pin every dependency by hash
 room: setup ## NAME=disk_space KIND=DiskChaos: start a room for a new fault kind
 	$(PY) -m testbed.room $(NAME) $(KIND)
 
-.PHONY: help demo test check test-fast test-aarch64 test-aarch64-there test-aarch64-kernel $(ARM) test-host test-kubernetes test-cluster test-cluster-core test-cluster-survival test-survival test-kernel \
+.PHONY: help demo test check test-fast test-aarch64 test-aarch64-kernel $(ARM) test-host test-kubernetes test-cluster test-cluster-core test-cluster-survival test-survival test-kernel \
 	setup cluster-up cluster-down cluster-programs format bench image generate lock room
