@@ -212,7 +212,7 @@ async def test_a_target_that_is_gone_says_so_and_its_holder_ends(cables, names):
     await ends(cables.target)
     with pytest.raises(TargetGone):
         await names.state(cables.target)
-    assert not _lives(holder.pid)
+    wait(lambda: not _lives(holder.pid))
 
 
 @pytest.fixture
