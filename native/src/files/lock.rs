@@ -89,17 +89,21 @@ impl Lock {
         structure(kind, self.start, self.length)
     }
 
+    /// What flock(2) is asked for.
+    pub fn operation(&self, wait: bool) -> libc::c_int {
+        let kind = if self.exclusive {
+            libc::LOCK_EX
+        } else {
+            libc::LOCK_SH
+        };
+        kind | if wait { 0 } else { libc::LOCK_NB }
+    }
+
     /// Takes it for this open file, whoever it is for.
     pub fn take(&self, file: &OwnedFd, wait: bool) -> io::Result<()> {
         if self.family == Family::Whole {
-            let kind = if self.exclusive {
-                libc::LOCK_EX
-            } else {
-                libc::LOCK_SH
-            };
-            let at_once = if wait { 0 } else { libc::LOCK_NB };
             // SAFETY: plain call.
-            return check(unsafe { libc::flock(file.as_raw_fd(), kind | at_once) }).map(drop);
+            return check(unsafe { libc::flock(file.as_raw_fd(), self.operation(wait)) }).map(drop);
         }
         let command = if wait {
             libc::F_OFD_SETLKW

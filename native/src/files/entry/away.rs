@@ -175,7 +175,6 @@ fn rescue_children(pid: i32, entry: &File, mount: &Mount, real: &OwnedFd) -> boo
 mod tests {
     use std::process::Command;
 
-    use super::super::instead::Way;
     use super::super::place::Place;
     use super::super::service::Service;
     use super::super::target::Target;
@@ -192,12 +191,7 @@ mod tests {
         let mut ended = Command::new("true").spawn().unwrap();
         ended.wait().unwrap();
         let from = Where::nowhere(BTreeSet::new(), BTreeSet::new());
-        let source = Source {
-            to: &real,
-            real: &real,
-            way: Way::Out,
-            service: Service::LOST,
-        };
+        let source = Source::out(&real, Service::LOST);
         let job = Job {
             from: &from,
             source: &source,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::attach;
 use super::away::take_away;
-use super::instead::{Source, Way};
+use super::instead::Source;
 use super::passage::{in_all_namespaces, open_namespace, Standing};
 use super::place::{mount_of, open_below, Mount};
 use super::repoint::{Job, Report};
@@ -75,12 +75,7 @@ impl Bind {
 
     /// What is open there goes to the new mount.
     pub fn source<'a>(&'a self, service: Service<'a>) -> Source<'a> {
-        Source {
-            to: &self.instead,
-            real: &self.instead,
-            way: Way::Out,
-            service,
-        }
+        Source::out(&self.instead, service)
     }
 
     /// Puts the new mount into the place of ours.

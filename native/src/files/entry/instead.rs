@@ -57,7 +57,17 @@ pub struct Source<'a> {
     pub service: Service<'a>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// The true directory, for what was open by a filter.
+    pub fn out(real: &'a OwnedFd, service: Service<'a>) -> Self {
+        Self {
+            to: real,
+            real,
+            way: Way::Out,
+            service,
+        }
+    }
+
     /// Opens what stands in place of an open file; why not, where that is not possible.
     pub fn open(&self, one: &Description) -> Result<OwnedFd, &'static str> {
         let all = flags(&one.copy);

@@ -19,12 +19,8 @@ pub fn call(lock: &Lock, number: i32, at: u64) -> Call {
         Family::Process => libc::F_SETLK,
         Family::OpenFile => libc::F_OFD_SETLK,
         Family::Whole => {
-            let kind = if lock.exclusive {
-                libc::LOCK_EX
-            } else {
-                libc::LOCK_SH
-            };
-            return Call::new(libc::SYS_flock, &[number, (kind | libc::LOCK_NB) as u64]);
+            let operation = lock.operation(false) as u64;
+            return Call::new(libc::SYS_flock, &[number, operation]);
         }
     };
     Call::new(libc::SYS_fcntl, &[number, command as u64, at])

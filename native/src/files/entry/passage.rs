@@ -131,12 +131,7 @@ pub fn leave(
         .collect();
     let sources: Vec<Source<'_>> = standings
         .iter()
-        .map(|one| Source {
-            to: &one.place.directory,
-            real: &one.place.directory,
-            way: Way::Out,
-            service,
-        })
+        .map(|one| Source::out(&one.place.directory, service))
         .collect();
     let theirs: Vec<Source<'_>> = binds.iter().map(|bind| bind.source(service)).collect();
     let froms = wheres.iter().chain(binds.iter().map(|bind| &bind.from));
@@ -184,12 +179,7 @@ pub fn follow(pid: i32, standings: &[&Standing], service: Service<'_>) -> Result
             path: PathBuf::from("/"), // what is on such a mount is shown from its root
             mounts: BTreeSet::from([one.id]),
         };
-        let source = Source {
-            to: &one.place.directory,
-            real: &one.place.directory,
-            way: Way::Out,
-            service,
-        };
+        let source = Source::out(&one.place.directory, service);
         let job = Job {
             from: &from,
             source: &source,

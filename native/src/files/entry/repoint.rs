@@ -249,9 +249,11 @@ impl<'a> Work<'a> {
     /// Passes on what was written to mappings, while all stand still, and before anything is closed:
     /// that writes such pages back, or loses them if nobody serves that.
     fn save(&self) {
+        if self.served {
+            return;
+        }
         let pids = processes(&self.from.namespaces);
-        let pids = pids.iter().filter(|_| !self.served);
-        for one in pids.flat_map(|pid| mappings::of(self.from, *pid)) {
+        for one in pids.iter().flat_map(|pid| mappings::of(self.from, *pid)) {
             if let Some((_, Ok(file))) = self.opened.of(&one) {
                 one.save(file);
             }

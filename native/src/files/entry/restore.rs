@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::below;
 use super::detached;
-use super::instead::{Source, Way};
+use super::instead::Source;
 use super::passage::{in_all_namespaces, leave, open_namespace, Standing};
 use super::place::{mounts, Mount, Place};
 use super::repoint::{repoint, Job, Manner, Report};
@@ -110,12 +110,7 @@ fn give_back(pid: i32, mount: &Mount) -> Result<Report, Refusal> {
     let namespaces: BTreeSet<PathBuf> = namespace(pid).into_iter().collect();
     let lost = detached::mounts_of(&mount.device, &processes(&namespaces));
     let detached = Where::nowhere(namespaces, lost);
-    let source = Source {
-        to: &directory,
-        real: &directory,
-        way: Way::Out,
-        service: Service::LOST,
-    };
+    let source = Source::out(&directory, Service::LOST);
     let job = Job {
         from: &detached,
         source: &source,

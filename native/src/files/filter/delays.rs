@@ -182,11 +182,9 @@ fn work(shared: &Arc<Shared>, mut hands: Hands) {
     let mut queue = delays.queue();
     while !queue.stopped {
         queue.reconsider(&shared.rules.now());
-        for mut parked in queue.doomed() {
+        for parked in queue.doomed() {
             let unique = parked.buffer.header().unique;
-            shared
-                .device
-                .answer(unique, Err(libc::EINTR), &mut parked.buffer);
+            shared.device.done(unique, Err(libc::EINTR));
         }
         if let Some(mut parked) = queue.pop_due(Instant::now()) {
             let alone =

@@ -210,6 +210,11 @@ impl Device {
         let _ = self.send(unique, -error, bytes);
     }
 
+    /// Answers a request that asks for nothing but whether it was done.
+    pub fn done(&self, unique: u64, outcome: Result<(), Errno>) {
+        let _ = self.send(unique, -outcome.err().unwrap_or_default(), &[]);
+    }
+
     /// Drops what the kernel has cached of a file, after writing it back.
     pub fn forget_pages(&self, nodeid: u64) {
         let all = abi::InvalInode {

@@ -241,7 +241,7 @@ impl Shared {
     }
 }
 
-fn errno(error: std::io::Error) -> Errno {
+pub fn errno(error: std::io::Error) -> Errno {
     match error.raw_os_error() {
         Some(libc::EACCES) => libc::EAGAIN,
         other => other.unwrap_or(libc::EIO),

@@ -88,7 +88,7 @@ impl Shared {
             let _ = self.flush(header.nodeid, buffer.body());
         }
         if header.opcode == op::SETLKW && decision.errno.is_none() {
-            return self.lock_in_time(buffer);
+            return self.lock_in_time(&header, buffer.body());
         }
         let outcome = match decision.errno {
             Some(errno) if !ends => Err(errno),

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::device::{Answer, Buffer, Errno};
-use super::locks::Hold;
+use super::abi::InHeader;
+use super::device::Errno;
+use super::locks::{errno, Hold};
 use super::workers::have_signals_interrupt;
 use super::Shared;
 use crate::files::lock::Lock;
@@ -34,33 +35,21 @@ struct Wait {
 
 impl Shared {
     /// Takes a lock when it is free, and answers then.
-    pub fn lock_in_time(self: &Arc<Self>, buffer: &mut Buffer) {
-        let header = buffer.header();
-        let wanted = self.wanted_lock(&header, buffer.body());
-        let outcome = match wanted {
-            Ok(Some((hold, lock))) => match lock.take(&hold.fd, false) {
-                Err(error) if is_taken(&error) => {
-                    match self.wait_for(header.unique, hold, lock, buffer) {
-                        Ok(()) => return,
-                        Err(errno) => Err(errno),
-                    }
-                }
-                done => done.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
+    pub fn lock_in_time(self: &Arc<Self>, header: &InHeader, body: &[u8]) {
+        let outcome = match self.wanted_lock(header, body) {
+            Ok(Some((hold, lock))) => match lock.take(&hold.fd, false).map_err(errno) {
+                Err(libc::EAGAIN) => match self.wait_for(header.unique, hold, lock) {
+                    Ok(()) => return,
+                    failed => failed,
+                },
+                done => done,
             },
             other => other.map(drop),
         };
-        self.device
-            .answer(header.unique, outcome.map(|()| Answer::Done), buffer);
+        self.device.done(header.unique, outcome);
     }
 
-    fn wait_for(
-        self: &Arc<Self>,
-        unique: u64,
-        hold: Arc<Hold>,
-        lock: Lock,
-        buffer: &Buffer,
-    ) -> Result<(), Errno> {
-        let mut parked = buffer.parked(0).map_err(|_| libc::ENOLCK)?;
+    fn wait_for(self: &Arc<Self>, unique: u64, hold: Arc<Hold>, lock: Lock) -> Result<(), Errno> {
         let mut waiting = self.waits.waiting();
         if waiting.all.len() >= MOST {
             return Err(libc::ENOLCK);
@@ -77,8 +66,7 @@ impl Shared {
         let started = builder.spawn(move || {
             let outcome = taken(&hold, &lock, &told);
             own.waits.waiting().all.remove(&unique);
-            let outcome = outcome.map(|()| Answer::Done);
-            own.device.answer(unique, outcome, &mut parked);
+            own.device.done(unique, outcome);
         });
         let thread = started.map_err(|_| libc::ENOLCK)?.as_pthread_t();
         let wait = Wait {
@@ -96,14 +84,10 @@ fn taken(hold: &Hold, lock: &Lock, interrupted: &AtomicBool) -> Result<(), Errno
         match lock.take(&hold.fd, true) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            Err(error) => return Err(errno(error)),
         }
     }
     Err(libc::EINTR) // the kernel has it asked for once more, where the signal allows that
-}
-
-fn is_taken(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
 }
 
 impl Waits {
