@@ -65,10 +65,7 @@ async def test_bodies_that_find_no_room_pass_as_they_are_and_memory_stays_small(
     for connection in connections:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     bodies = asyncio.gather(*reading)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (await counted(proxy))["crowded"] < CONNECTIONS - MOST_MIB:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await until_crowded(proxy, CONNECTIONS - MOST_MIB)
     together.set()
     found = await asyncio.wait_for(bodies, PATIENCE_SECONDS)
     crowded = (await counted(proxy))["crowded"]
@@ -110,16 +107,21 @@ async def test_the_streams_of_one_connection_leave_room_for_others(net, proxy):
             for _ in range(STREAMS):
                 peer.ask()
             listening = asyncio.create_task(asyncio.to_thread(taken_in, peer))
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while (await counted(proxy))["crowded"] < STREAMS - MOST_MIB_OF_ONE:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
+            await until_crowded(proxy, STREAMS - MOST_MIB_OF_ONE)
             together.set()
             lengths = await asyncio.wait_for(listening, PATIENCE_SECONDS)
     assert max(lengths) == len(PATCHED)
     crowded = (await counted(proxy))["crowded"]
     assert lengths.count(len(BODY)) == crowded
     assert STREAMS - MOST_MIB_OF_ONE <= crowded < STREAMS
+
+
+async def until_crowded(proxy, count: int) -> None:
+    """Wait until so many bodies have found no room."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await counted(proxy))["crowded"] < count:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 def taken_in(peer: Peer) -> list[int]:
