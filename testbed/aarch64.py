@@ -6,10 +6,7 @@ with its exit status. What the machine consists of comes from the Debian mirror 
 has, once; nothing is installed.
 """
 
-import fcntl
 import gzip
-import hashlib
-import os
 import re
 import shlex
 import shutil
@@ -19,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.images.cache import carry_out, fingerprint, kept
+
 KERNEL = "linux-image-cloud-arm64"
 PACKAGES = (
     *("busybox-static", "libc6", "libgcc-s1"),
@@ -27,6 +26,7 @@ PACKAGES = (
 )
 MODULES = ("fuse", "inet_diag", "tcp_diag")
 """In the order in which they are loaded."""
+MIRROR = "Debian's mirror for arm64"
 
 MACHINE = (
     *("qemu-system-aarch64", "-machine", "virt", "-accel", "tcg,thread=multi"),
@@ -68,7 +68,8 @@ def run(program: Path, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         more = Path(scratch, "more")
         more.mkdir()
-        _run("aarch64-linux-gnu-strip", "-o", more / "program", program)
+        strip = ("aarch64-linux-gnu-strip", "-o", more / "program", program)
+        carry_out(strip, needs="testbed/system.sh")
         (more / "init").write_text(INIT.format(modules=" ".join(MODULES), command=command))
         (more / "init").chmod(0o755)
         memory = Path(scratch, "memory")
@@ -95,29 +96,20 @@ def run(program: Path, arguments: Sequence[str]) -> int:
 
 def _machine() -> Path:
     """Return the directory with the kernel and with all files but the program."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "squall"
-    wanted = " ".join((KERNEL, *PACKAGES, *MODULES))
-    machine = cache / f"aarch64-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
-    if not machine.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "aarch64.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not machine.exists():
-                _make(machine)
-    return machine
+    return kept("aarch64", fingerprint(KERNEL, *PACKAGES, *MODULES), _make)
 
 
 def _make(machine: Path) -> None:
-    """Make it beside its final place and rename it, so that no half is ever found."""
-    with tempfile.TemporaryDirectory(dir=machine.parent, prefix="fetching-") as scratch:
-        root, kernel, made = (Path(scratch, name) for name in ("root", "kernel", "made"))
-        for directory in (made, *(root / name for name in ("modules", "tmp", "var/tmp", "root"))):
-            directory.mkdir(parents=True)
+    machine.mkdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        root, kernel = Path(scratch, "root"), Path(scratch, "kernel")
+        for directory in ("modules", "tmp", "var/tmp", "root"):
+            (root / directory).mkdir(parents=True)
         for name in ("bin", "dev", "proc", "run", "sys"):
             (root / name).mkdir()
         for package in _fetched(Path(scratch, "apt")):
             to = kernel if package.name.startswith("linux-image") else root
-            _run("dpkg-deb", "--extract", package, to)
+            carry_out(("dpkg-deb", "--extract", package, to), needs="room for it")
         shutil.rmtree(root / "usr/share")
         (root / "bin/sh").symlink_to("busybox")
         (root / "usr/bin/python3").symlink_to("python3.11")
@@ -125,9 +117,8 @@ def _make(machine: Path) -> None:
             (found,) = kernel.rglob(f"{module}.ko")
             shutil.copy(found, root / "modules")
         (image,) = kernel.glob("boot/vmlinuz-*")
-        shutil.copy(image, made / "kernel")
-        (made / "files").write_bytes(_archive(root))
-        made.rename(machine)
+        shutil.copy(image, machine / "kernel")
+        (machine / "files").write_bytes(_archive(root))
 
 
 def _fetched(state: Path) -> list[Path]:
@@ -150,12 +141,11 @@ def _fetched(state: Path) -> list[Path]:
         *(f"--option={name}={value}" for name, value in settings.items()),
     ]
     print("fetching a kernel and programs for 64-bit Arm from Debian, once", flush=True)
-    _run(*apt, "update")
-    asked = ["apt-cache", *apt[2:], "show", "--no-all-versions", KERNEL]
-    about = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    carry_out((*apt, "update"), needs=MIRROR)
+    about = carry_out(("apt-cache", *apt[2:], "show", "--no-all-versions", KERNEL), needs=MIRROR)
     if (version := re.search(r"^Depends: (linux-image-\S+)", about, re.MULTILINE)) is None:
         raise RuntimeError(f"{KERNEL} names no kernel")
-    _run(*apt, "download", version[1], *PACKAGES, directory=state)
+    carry_out((*apt, "download", version[1], *PACKAGES), needs=MIRROR, where=state)
     return sorted(state.glob("*.deb"))
 
 
@@ -165,21 +155,6 @@ def _archive(root: Path) -> bytes:
     pack = ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"]
     packed = subprocess.run(pack, input=names.encode(), cwd=root, capture_output=True, check=True)
     return gzip.compress(packed.stdout, compresslevel=1)
-
-
-def _run(*command: str | Path, directory: Path | None = None) -> None:
-    """Run one step; what it says is shown when it fails."""
-    done = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        check=False,
-        cwd=directory,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{shlex.join(map(str, command))} failed:\n{done.stdout[-3000:]}")
 
 
 if __name__ == "__main__":
